@@ -1,0 +1,1 @@
+"""Job orchestration on the PostgreSQL an application already has."""

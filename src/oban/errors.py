@@ -1,0 +1,83 @@
+"""Every error this package raises, in one tree.
+
+    ObanError
+    ├── InvalidJob              (ValueError)    a job's field has a value it cannot have
+    ├── InvalidOption           (ValueError)    an option of Oban or a queue is wrong
+    │   └── ConfigurationError                  the same, found in a file or the environment
+    ├── UnsupportedConnection   (TypeError)     `conn=` was given something we cannot use
+    ├── InstanceNotFound        (LookupError)   no Oban runs under that name
+    ├── UnknownWorker           (LookupError)   a job names a worker this process does not have
+    ├── SyncInsideLoop          (RuntimeError)  a `_sync` call on a thread with a running loop
+    ├── NotStarted              (RuntimeError)  a call that needs a started Oban
+    ├── SchemaError                             tables missing, too old, or made by a server too old
+    ├── EmbeddedError                           the embedded PostgreSQL cannot be had or started
+    └── DatabaseError                           the database did not do what was asked
+        ├── DatabaseUnavailable                 it could not be reached; nothing was done
+        ├── OutcomeUnknown                      the connection broke while a change was on its way
+        └── LockTimeout                         a row was held by somebody else for too long
+
+A message says what was got, what is accepted and what to do about it.
+"""
+
+
+class ObanError(Exception):
+    """The root: catch it to catch everything raised on purpose by this package."""
+
+
+class InvalidJob(ObanError, ValueError):
+    pass
+
+
+class InvalidOption(ObanError, ValueError):
+    pass
+
+
+class ConfigurationError(InvalidOption):
+    pass
+
+
+class UnsupportedConnection(ObanError, TypeError):
+    pass
+
+
+class InstanceNotFound(ObanError, LookupError):
+    pass
+
+
+class UnknownWorker(ObanError, LookupError):
+    pass
+
+
+class SyncInsideLoop(ObanError, RuntimeError):
+    pass
+
+
+class NotStarted(ObanError, RuntimeError):
+    pass
+
+
+class SchemaError(ObanError):
+    pass
+
+
+class EmbeddedError(ObanError):
+    pass
+
+
+class DatabaseError(ObanError):
+    pass
+
+
+class DatabaseUnavailable(DatabaseError):
+    pass
+
+
+class OutcomeUnknown(DatabaseError):
+    """The change was sent, and the connection broke before the answer came.
+
+    It may have been made or not. It is never sent again on its own: look first, then decide.
+    """
+
+
+class LockTimeout(DatabaseError):
+    pass
