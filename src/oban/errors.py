@@ -14,7 +14,8 @@
     └── DatabaseError                           the database did not do what was asked
         ├── DatabaseUnavailable                 it could not be reached; nothing was done
         ├── OutcomeUnknown                      the connection broke while a change was on its way
-        └── LockTimeout                         a row was held by somebody else for too long
+        ├── DataRefused         (ValueError)    it does not accept one of the values sent
+        └── Contended                           locks, deadlocks or other writers were in the way
 
 A message says what was got, what is accepted and what to do about it.
 """
@@ -79,5 +80,9 @@ class OutcomeUnknown(DatabaseError):
     """
 
 
-class LockTimeout(DatabaseError):
+class DataRefused(DatabaseError, ValueError):
+    pass
+
+
+class Contended(DatabaseError):
     pass

@@ -1,0 +1,326 @@
+"""A job: the value that is enqueued, stored, run and kept, and the states it moves through."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from oban import recorded
+from oban.errors import InvalidJob
+
+
+class JobState(StrEnum):
+    AVAILABLE = "available"
+    SCHEDULED = "scheduled"
+    SUSPENDED = "suspended"
+    EXECUTING = "executing"
+    RETRYABLE = "retryable"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    DISCARDED = "discarded"
+
+
+FINAL: Final = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.DISCARDED})
+WAITING: Final = frozenset(
+    {JobState.AVAILABLE, JobState.SCHEDULED, JobState.SUSPENDED, JobState.RETRYABLE}
+)
+
+#: Which states a job may move to, by any verb. `executing -> available` is a job given back.
+MOVES: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.AVAILABLE: frozenset(
+        {JobState.EXECUTING, JobState.SCHEDULED, JobState.CANCELLED, JobState.DISCARDED}
+    ),
+    JobState.SCHEDULED: frozenset({JobState.AVAILABLE, JobState.CANCELLED}),
+    JobState.SUSPENDED: frozenset({JobState.AVAILABLE, JobState.SCHEDULED, JobState.CANCELLED}),
+    JobState.RETRYABLE: frozenset({JobState.AVAILABLE, JobState.CANCELLED}),
+    JobState.EXECUTING: frozenset(JobState) - {JobState.EXECUTING, JobState.SUSPENDED},
+    JobState.COMPLETED: frozenset({JobState.AVAILABLE}),
+    JobState.CANCELLED: frozenset({JobState.AVAILABLE}),
+    JobState.DISCARDED: frozenset({JobState.AVAILABLE}),
+}
+
+
+def states_before(state: JobState) -> list[JobState]:
+    """The states from which a job may move to `state`, in the order of the enum."""
+    return [each for each in JobState if state in MOVES[each]]
+
+
+MAX_NAME_LENGTH: Final = 127
+MAX_ATTEMPTS: Final = 32_767  # the column is a smallint on Elixir's tables
+
+#: Seconds as a person may write them.
+Seconds = int | float | timedelta
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One unit of work.
+
+    Building one validates it and raises `InvalidJob` (a ValueError) naming field and value; rows
+    read from the database come through `restore` and are never validated, so that a row written
+    by somebody else cannot break a fetch. Datetimes are aware and in UTC.
+    """
+
+    worker: str
+    args: dict[str, Any] = field(default_factory=dict)
+    queue: str = "default"
+    state: JobState = JobState.AVAILABLE
+    priority: int = 0
+    max_attempts: int = 20
+    attempt: int = 0
+    meta: dict[str, Any] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    attempted_by: list[str] = field(default_factory=list)
+    id: int | None = None
+    inserted_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    attempted_at: datetime | None = None
+    completed_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    discarded_at: datetime | None = None
+    #: Never stored: room for whoever handles the value.
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+    stop_requested: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, clean in CLEANERS.items():
+            setattr(self, name, clean(name, getattr(self, name)))
+        if self.attempt < 0 or self.attempt > self.max_attempts:
+            raise InvalidJob(
+                f"attempt is {self.attempt}; it lies between 0 and max_attempts, "
+                f"which is {self.max_attempts}"
+            )
+        if self.state is JobState.AVAILABLE and is_future(self.scheduled_at):
+            self.state = JobState.SCHEDULED
+
+    @classmethod
+    def restore(cls, **columns: Any) -> Self:
+        """Build a job from a database row, as it is, whatever it holds."""
+        job = object.__new__(cls)
+        for name, value in columns.items():
+            setattr(job, name, value)
+        job.extra = {}
+        job.stop_requested = False
+        return job
+
+    def cancelled(self) -> bool:
+        """Whether this running job was asked to stop. Look at safe points and return early."""
+        return self.stop_requested
+
+    def update(self, changes: Mapping[str, Any]) -> Self:
+        """Validate `changes`, apply them to this value and return it. Writes nothing.
+
+        All or nothing: a wrong value leaves the job as it was.
+        """
+        cleaned = clean_changes(changes)
+        for name, value in cleaned.items():
+            setattr(self, name, value)
+        if "scheduled_at" in cleaned and self.state in (JobState.AVAILABLE, JobState.SCHEDULED):
+            due = is_future(self.scheduled_at)
+            self.state = JobState.SCHEDULED if due else JobState.AVAILABLE
+        return self
+
+    def recorded(self) -> Any:
+        """Return what the worker recorded with `Record`, or None when it recorded nothing."""
+        if not self.meta or not self.meta.get("recorded"):
+            return None
+        return recorded.decode(self.meta["return"])
+
+
+#: Fields that `update` may change, and `schedule_in`, which stands for `scheduled_at`.
+UPDATABLE: Final = (
+    "args",
+    "max_attempts",
+    "meta",
+    "priority",
+    "queue",
+    "scheduled_at",
+    "tags",
+    "worker",
+)
+
+
+def clean_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate what somebody wants to change in a job; `schedule_in` becomes `scheduled_at`."""
+    if not isinstance(changes, Mapping):
+        raise InvalidJob(f"changes are a dict of fields and values, got {changes!r:.80}")
+    given = dict(changes)
+    if "schedule_in" in given:
+        given["scheduled_at"] = due_at(given.get("scheduled_at"), given.pop("schedule_in"))
+    unknown = sorted(set(given) - set(UPDATABLE))
+    if unknown:
+        raise InvalidJob(
+            f"cannot update {', '.join(unknown)}; these fields can be updated: "
+            f"{', '.join(UPDATABLE)} and schedule_in"
+        )
+    if given.get("scheduled_at", ...) is None:
+        raise InvalidJob("scheduled_at is None; give an aware datetime")
+    return {name: CLEANERS[name](name, value) for name, value in given.items()}
+
+
+def due_at(scheduled_at: datetime | None, schedule_in: Seconds | None) -> datetime | None:
+    """The moment that either option means. Raises InvalidJob when both are given."""
+    if schedule_in is None:
+        return scheduled_at
+    if scheduled_at is not None:
+        raise InvalidJob("scheduled_at and schedule_in are both given; give one of them")
+    return datetime.now(UTC) + timedelta(seconds=seconds("schedule_in", schedule_in))
+
+
+def seconds(name: str, value: object) -> float:
+    """A finite number of seconds from a number or a timedelta."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidJob(f"{name} is {value!r}; it is a number of seconds or a timedelta")
+    if abs(value) > MAX_SECONDS:
+        raise InvalidJob(f"{name} is {value!r} seconds; at most {MAX_SECONDS} (a hundred years)")
+    return float(value)
+
+
+MAX_SECONDS: Final = 100 * 366 * 86_400
+
+
+def is_future(moment: datetime | None) -> bool:
+    return moment is not None and moment > datetime.now(UTC)
+
+
+def clean_state(name: str, value: object) -> JobState:
+    try:
+        return JobState(value)  # type: ignore[arg-type]  # the enum itself refuses what is not one
+    except ValueError:
+        raise InvalidJob(f"{name} is {value!r}; one of {', '.join(JobState)}") from None
+
+
+def clean_name(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidJob(f"{name} is {value!r}; it is a name of 1 to {MAX_NAME_LENGTH} characters")
+    if len(value) > MAX_NAME_LENGTH:
+        raise InvalidJob(
+            f"{name} has {len(value)} characters ({value!r:.40}); at most {MAX_NAME_LENGTH} fit"
+        )
+    return clean_text(name, value)
+
+
+def clean_text(name: str, value: str) -> str:
+    """Text that PostgreSQL can hold: no NUL character, no half of a surrogate pair."""
+    if "\0" in value:
+        raise InvalidJob(f"{name} holds a NUL character, which PostgreSQL cannot store: {value!r}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidJob(f"{name} is not valid Unicode text: {value!r}") from None
+    return value
+
+
+def clean_integer(low: int, high: int) -> Callable[[str, object], int]:
+    def clean(name: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidJob(f"{name} is {value!r}; it is a whole number from {low} to {high}")
+        return value
+
+    return clean
+
+
+def clean_tags(name: str, value: object) -> list[str]:
+    """Trimmed, lower-cased, each once, sorted."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidJob(f"{name} is {value!r}; it is a list of words")
+    tags = list(value)
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise InvalidJob(f"{name} holds {tag!r}; each tag is text")
+        clean_text(name, tag)
+    return sorted({tag.strip().lower() for tag in tags if tag.strip()})
+
+
+def clean_moment(name: str, value: object) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise InvalidJob(f"{name} is {value!r}; it is an aware datetime")
+    if value.utcoffset() is None:
+        raise InvalidJob(
+            f"{name} is {value!r}, which names no time zone; use an aware datetime, "
+            "such as datetime.now(timezone.utc)"
+        )
+    return value.astimezone(UTC)
+
+
+def clean_object(name: str, value: object) -> dict[str, Any]:
+    """A JSON object that PostgreSQL can hold."""
+    if not isinstance(value, Mapping):
+        raise InvalidJob(f"{name} is {value!r:.80}; it is a dict that JSON can hold")
+    to_json(name, value)
+    return value if isinstance(value, dict) else dict(value)
+
+
+NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+
+
+def to_json(name: str, value: object) -> str:
+    """JSON text of `value`. Raises InvalidJob naming the place of what JSON cannot hold."""
+    try:
+        text = encode(value)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidJob(f"{name} holds text that is not valid Unicode") from None
+    except RecursionError:
+        raise InvalidJob(f"{name} is nested too deeply for JSON") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidJob(
+            f"{name} cannot be written as JSON: {misfit(value, name, error)}"
+        ) from None
+    if "\\u0000" in text and NUL_ESCAPE.search(text):
+        raise InvalidJob(f"{name} holds a NUL character, which PostgreSQL cannot store")
+    return text
+
+
+def misfit(value: object, path: str, error: Exception) -> str:
+    """Say where in `value` the first thing stands that JSON cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{path} is {value!r}, and JSON has no such number"
+    if isinstance(value, Mapping):
+        inner = [(item, f"{path}[{key!r}]") for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        inner = [(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    elif value is None or isinstance(value, str | int | float):
+        return ""
+    else:
+        return (
+            f"{path} is a {type(value).__name__} ({value!r:.60}); use str, numbers, bool, None, "
+            "lists and dicts"
+        )
+    if str(error).startswith("Circular"):
+        return "it contains itself"
+    return next((found for item, at in inner if (found := misfit(item, at, error))), str(error))
+
+
+CLEANERS: Final[Mapping[str, Callable[[str, object], Any]]] = {
+    "state": clean_state,
+    "queue": clean_name,
+    "worker": clean_name,
+    "args": clean_object,
+    "meta": clean_object,
+    "tags": clean_tags,
+    "priority": clean_integer(0, 9),
+    "max_attempts": clean_integer(1, MAX_ATTEMPTS),
+    "attempt": clean_integer(0, MAX_ATTEMPTS),
+    "scheduled_at": clean_moment,
+    "inserted_at": clean_moment,
+    "attempted_at": clean_moment,
+    "completed_at": clean_moment,
+    "cancelled_at": clean_moment,
+    "discarded_at": clean_moment,
+}
+
+#: The columns of a job, in the order of the class.
+JOB_FIELDS: Final = tuple(
+    each.name for each in fields(Job) if each.name not in ("extra", "stop_requested")
+)

@@ -1,0 +1,87 @@
+"""How a run ends: what a worker may return, and what is saved of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from oban import recorded
+from oban.job import JobState, Seconds, seconds, to_json
+
+RECORD_LIMIT: Final = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Complete the job and keep `value` with it; `job.recorded()` reads it back.
+
+    Raises TypeError for a value that cannot be kept, ValueError when its encoded form is larger
+    than `limit` bytes.
+    """
+
+    value: Any
+    limit: int = RECORD_LIMIT
+    encoded: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        encoded = recorded.encode(self.value)
+        size = recorded.encoded_size(encoded)
+        if size > self.limit:
+            raise ValueError(f"the recorded value takes {size} bytes, the limit is {self.limit}")
+        object.__setattr__(self, "encoded", encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Run the job again after `seconds`; this attempt does not count. `meta` is merged in."""
+
+    seconds: Seconds
+    meta: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        delay = seconds("seconds", self.seconds)
+        if delay < 0:
+            raise ValueError(f"seconds is {delay}; a snooze lies in the future, give 0 or more")
+        if self.meta is not None:
+            to_json("meta", self.meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the job as cancelled; `reason` is kept among its errors."""
+
+    reason: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """End the job as discarded, whatever attempts are left; `reason` is kept among its errors."""
+
+    reason: Any = None
+
+
+Outcome = Record | Snooze | Cancel | Discard
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """How one attempt ended: what the engine saves if the attempt is still ours.
+
+    `delay` says in how many seconds the job is due again. An uncounted attempt is taken off the
+    job's count, as for a snooze or a job given back.
+    """
+
+    id: int
+    attempt: int
+    state: JobState
+    error: str | None = None
+    delay: float | None = None
+    meta: Mapping[str, Any] | None = None
+    counted: bool = True
+
+    @property
+    def key(self) -> "AttemptKey":
+        return (self.id, self.attempt)
+
+
+#: Together with the producer's uuid this names one attempt of one job.
+AttemptKey = tuple[int, int]
