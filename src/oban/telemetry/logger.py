@@ -1,0 +1,121 @@
+"""Write a log line for each event. No other file logs events."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeAlias
+
+from oban.errors import InvalidOption
+from oban.telemetry import events as telemetry
+from oban.telemetry.events import Metadata
+from oban.telemetry.json_line import json_line
+from oban.telemetry.text_line import text_line
+
+Format: TypeAlias = Literal["json", "text"]
+
+ID = "oban.telemetry.logger"
+
+WARNINGS = frozenset(
+    {
+        "oban.producer.outage",
+        "oban.producer.refused",
+        "oban.producer.stale",
+        "oban.producer.stuck",
+        "oban.signals.undecodable",
+        "oban.worker.unknown",
+    }
+)
+
+
+def attach(
+    level: int | str = logging.INFO,
+    logger: logging.Logger | None = None,
+    events: str | Iterable[str] | None = None,
+    *,
+    format: Format | None = None,  # noqa: A002 - the word everybody uses
+    args: bool = False,
+) -> None:
+    """Log events, all of ours unless some are named, as one line each.
+
+    Jobs are logged at `level`, failures at ERROR, trouble at WARNING, loops at DEBUG. Lines go to
+    the logger `oban` unless another is given; configuring logging, so that they are seen, is the
+    application's part. `"json"` is for machines, `"text"` for people, coloured on a terminal;
+    without a format the text is chosen if, now, all that is logged ends on a terminal. A job's
+    `args`, which may hold secrets, are left out of the JSON unless asked for. Attaching again
+    replaces the settings.
+    """
+    target = logger if logger is not None else logging.getLogger("oban")
+    log = _EventLog(target, _level(level), _render(target, format, args=args))
+    telemetry.attach(ID, "oban.*" if events is None else events, log, replace=True)
+
+
+def detach() -> bool:
+    """Stop logging events; false if they were not logged."""
+    return telemetry.detach(ID)
+
+
+@dataclass(frozen=True, slots=True)
+class _EventLog:
+    logger: logging.Logger
+    job_level: int
+    render: Callable[[str, int, Metadata], str]
+
+    def __call__(self, name: str, metadata: Metadata) -> None:
+        level = self.level_of(name, metadata)
+        if self.logger.isEnabledFor(level):
+            self.logger.log(level, self.render(name, level, metadata))
+
+    def level_of(self, name: str, metadata: Metadata) -> int:
+        if name in WARNINGS:
+            return logging.WARNING
+        is_job = name.startswith("oban.job.")
+        if name.endswith(".exception"):
+            # A loop that is cancelled is a node that stops, not a failure.
+            stopped = not is_job and metadata.get("error_type") == "CancelledError"
+            return logging.DEBUG if stopped else logging.ERROR
+        if is_job:
+            return self.job_level
+        return logging.DEBUG if name.endswith((".start", ".stop")) else logging.INFO
+
+
+def _level(level: int | str) -> int:
+    if isinstance(level, int):
+        return level
+    names = logging.getLevelNamesMapping()
+    try:
+        return names[level.upper()]
+    except KeyError:
+        known = ", ".join(names)
+        raise InvalidOption(f"level {level!r} is not a number or one of {known}") from None
+
+
+def _render(
+    logger: logging.Logger, form: Format | None, *, args: bool
+) -> Callable[[str, int, Metadata], str]:
+    if form not in {"json", "text", None}:
+        raise InvalidOption(f"format {form!r} is not 'json', 'text' or None (chosen by terminal)")
+    on_terminal = _ends_on_terminal(logger)
+    if form == "json" or (form is None and not on_terminal):
+        return partial(json_line, args=args)
+    return partial(text_line, color=on_terminal)
+
+
+def _ends_on_terminal(logger: logging.Logger) -> bool:
+    """Whether every place this logger writes to is a terminal: colour must not end in a file."""
+    handlers: list[logging.Handler] = []
+    reached: logging.Logger | None = logger
+    while reached is not None:
+        handlers += [one for one in reached.handlers if not isinstance(one, logging.NullHandler)]
+        reached = reached.parent if reached.propagate else None
+    if not handlers and logging.lastResort is not None:
+        handlers = [logging.lastResort]
+    return bool(handlers) and all(map(_is_terminal, handlers))
+
+
+def _is_terminal(handler: logging.Handler) -> bool:
+    stream = getattr(handler, "stream", None)  # none yet in a file handler that opens late
+    try:
+        return stream is not None and bool(stream.isatty())
+    except (AttributeError, ValueError):  # not quite a stream, or closed
+        return False

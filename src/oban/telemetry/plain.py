@@ -1,0 +1,71 @@
+"""Metadata in terms that every reader knows: text, numbers, lists and dicts."""
+
+from datetime import datetime
+from functools import partial
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from oban.telemetry.events import Metadata
+
+JOB_FIELDS = ("id", "worker", "queue", "attempt", "max_attempts", "args", "meta", "tags")
+LONGEST_TEXT = 65_536  # characters
+LONGEST_INTEGER = 1024  # bits; Python refuses to print far longer ones
+DEEPEST = 8  # levels, where the metadata may hold itself
+
+
+def plain(value: object, *, args: bool, depth: int = 0) -> Any:
+    """Copy the value with everything replaced that JSON refuses, as deep as is worth reading."""
+    if depth > DEEPEST:
+        return "…"
+    inner = partial(plain, args=args, depth=depth + 1)
+    match value:
+        case None | bool() | str():
+            return value
+        case int() if value.bit_length() <= LONGEST_INTEGER:
+            return value
+        case float() if isfinite(value):
+            return value
+        case dict():
+            return {key if isinstance(key, str) else repr(key): inner(value[key]) for key in value}
+        case list() | tuple():
+            return [inner(each) for each in value]
+        case int() | float():
+            return described(value, args=args)
+    said = described(value, args=args)
+    return said if isinstance(said, str) else inner(said)
+
+
+def job_fields(job: object, *, args: bool) -> Metadata:
+    """A job's fields that are worth a log line: `args` only if asked, never a recorded result."""
+    wanted = [field for field in JOB_FIELDS if args or field != "args"]
+    fields = {field: getattr(job, field) for field in wanted if hasattr(job, field)}
+    match fields.get("meta"):
+        case {"recorded": recorded, "return": _, **rest}:
+            fields["meta"] = {"recorded": recorded, **rest}
+    return fields
+
+
+def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text)} characters)"
+
+
+def is_job(value: object) -> bool:
+    return hasattr(value, "worker") and hasattr(value, "max_attempts")
+
+
+def described(value: object, *, args: bool) -> Any:
+    """Say in JSON's terms what JSON does not know."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, set | frozenset):
+        return list(value)
+    try:
+        # The repr of a job somewhere inside the metadata would tell its arguments.
+        if is_job(value):
+            return job_fields(value, args=args)
+        return repr(value)
+    except Exception as broken:  # a repr is a stranger's code
+        return f"<{type(value).__name__}: {type(broken).__name__} in __repr__>"
