@@ -1,0 +1,78 @@
+"""The names of the NOTIFY channels and what their payloads say."""
+
+import base64
+import gzip
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from oban.engines.base import Due, Inserted, Signal, Stop, Undecodable
+
+#: What a payload may grow to when inflated: a few bytes from anybody must not fill the memory.
+MAX_INFLATED: Final = 1_000_000
+PLAIN, MARKED, BARE = "{", "Z:", "H4sI"
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """`insert` and `signal` are shared with the other packages, `due` is ours alone."""
+
+    insert: str
+    signal: str
+    due: str
+
+    @classmethod
+    def of(cls, prefix: str) -> "Channels":
+        return cls(*(f"{prefix}.oban_{name}" for name in ("insert", "signal", "due")))
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.insert, self.signal, self.due)
+
+    def read(self, channel: str, payload: str) -> Signal | None:
+        """What a notification says; None when it is not for us."""
+        try:
+            message = decode(payload)
+            if not isinstance(message, dict):
+                raise TypeError(f"not a JSON object but {type(message).__name__}")
+            return self.signal_of(channel, message)
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            OSError,
+            EOFError,
+            zlib.error,
+            RecursionError,
+        ) as e:
+            return Undecodable(channel, f"{type(e).__name__}: {e}", payload)
+
+    def signal_of(self, channel: str, message: dict[str, Any]) -> Signal | None:
+        if channel == self.insert:
+            return Inserted(str(message["queue"]))
+        if channel == self.due:
+            return Due(float(message["at"]))
+        if message.get("action") == "pkill":
+            return Stop(int(message["job_id"]))
+        return None
+
+
+def decode(payload: str) -> Any:
+    """Read JSON that is plain, marked `Z:` and compressed, or compressed without a mark."""
+    if payload.startswith(MARKED):
+        payload = inflate(payload[len(MARKED) :])
+    elif payload.startswith(BARE):
+        payload = inflate(payload)
+    return json.loads(payload)
+
+
+def inflate(encoded: str) -> str:
+    binary = base64.b64decode(encoded, validate=True)
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    inflated = stream.decompress(binary, MAX_INFLATED)
+    if stream.unconsumed_tail:
+        raise ValueError(f"larger than {MAX_INFLATED} bytes when inflated")
+    if not stream.eof:
+        raise gzip.BadGzipFile("the compressed text is cut short")
+    return inflated.decode("utf-8")

@@ -1,0 +1,69 @@
+"""One small adapter per kind of connection: it sends a statement and brings its rows."""
+
+import sys
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Protocol
+
+import psycopg
+
+from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
+from oban.engines.postgres.statements import Rows, Statement
+from oban.errors import UnsupportedConnection
+
+
+class AsyncLink(Protocol):
+    async def fetch(self, statement: Statement) -> Rows: ...
+
+    def transaction(self) -> AbstractAsyncContextManager[object]: ...
+
+
+class SyncLink(Protocol):
+    def fetch(self, statement: Statement) -> Rows: ...
+
+    def transaction(self) -> AbstractContextManager[object]: ...
+
+
+ASYNC_ACCEPTED = (
+    "psycopg AsyncConnection or AsyncCursor, SQLAlchemy AsyncSession or AsyncConnection"
+)
+SYNC_ACCEPTED = "psycopg Connection or Cursor, SQLAlchemy Session or Connection"
+
+
+def borrow(connection: object) -> AsyncLink:
+    """Adapt a connection that the caller lent to an async call."""
+    match connection:
+        case psycopg.AsyncConnection():
+            return AsyncPsycopg(connection)
+        case psycopg.AsyncCursor():
+            return AsyncPsycopg(connection.connection)
+    if "sqlalchemy" in sys.modules:
+        from oban.engines.postgres.connections import sqlalchemy
+
+        if isinstance(connection, sqlalchemy.ASYNC_KINDS):
+            return sqlalchemy.AsyncSqlAlchemy(connection)
+    raise unsupported(connection, ASYNC_ACCEPTED, "a `_sync` call takes", SYNC_ACCEPTED)
+
+
+def borrow_sync(connection: object) -> SyncLink:
+    """Adapt a connection that the caller lent to a `_sync` call."""
+    match connection:
+        case psycopg.Connection():
+            return SyncPsycopg(connection)
+        case psycopg.Cursor():
+            return SyncPsycopg(connection.connection)
+    if "sqlalchemy" in sys.modules:
+        from oban.engines.postgres.connections import sqlalchemy
+
+        if isinstance(connection, sqlalchemy.SYNC_KINDS):
+            return sqlalchemy.SyncSqlAlchemy(connection)
+    raise unsupported(connection, SYNC_ACCEPTED, "a call that is awaited takes", ASYNC_ACCEPTED)
+
+
+def unsupported(
+    connection: object, accepted: str, other_call: str, others: str
+) -> UnsupportedConnection:
+    kind = type(connection)
+    return UnsupportedConnection(
+        f"conn is a {kind.__module__}.{kind.__qualname__}; this call takes {accepted} "
+        f"({other_call} {others})"
+    )

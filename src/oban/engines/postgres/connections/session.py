@@ -1,0 +1,76 @@
+"""A session: one connection of our own that is opened again after it broke."""
+
+import asyncio
+import contextlib
+from typing import Any, Final, TypeVar, cast
+
+import psycopg
+
+from oban.engines.base import Operation
+from oban.engines.postgres.connections.own import Connector
+from oban.engines.postgres.connections.psycopg import AsyncPsycopg
+from oban.engines.postgres.drive import drive, retrying
+from oban.engines.postgres.faults import is_lost, translate
+from oban.engines.postgres.statements import PostgresOperation
+from oban.errors import DatabaseUnavailable, ObanError, OutcomeUnknown
+
+T = TypeVar("T")
+
+#: Seconds an answer may take before the connection counts as lost.
+PATIENCE: Final = 60.0
+
+
+class PostgresSession:
+    """See `engines.base.Session`. Not for use by two tasks at once, but for `close`."""
+
+    def __init__(self, connector: Connector, label: str, patience: float = PATIENCE) -> None:
+        self.connector = connector
+        self.label = label
+        self.patience = patience
+        self.connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def execute(self, operation: Operation[T]) -> T:
+        wanted = cast("PostgresOperation[T]", operation)
+        async for attempt in retrying():
+            with attempt:
+                return await self.once(wanted)
+        raise AssertionError("retrying ends by returning or raising")
+
+    async def once(self, operation: PostgresOperation[T]) -> T:
+        connection = await self.opened()
+        done = False
+        try:
+            async with asyncio.timeout(self.patience):
+                result = await drive(operation, AsyncPsycopg(connection))
+            done = True
+        except TimeoutError as error:
+            raise OutcomeUnknown(
+                f"no answer from the database within {self.patience:g} s; "
+                "the statement may have been carried out or not"
+            ) from error
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            broken = connection.closed
+            translated = translate(error, broken=broken, sent=True)
+            done = not broken and not isinstance(translated, DatabaseUnavailable)
+            raise translated from error
+        except ObanError:
+            done = True
+            raise
+        finally:
+            # Cancelled, timed out or broken: whatever it may still bring is not for us any more.
+            if not done:
+                await self.close()
+        return result
+
+    async def opened(self) -> psycopg.AsyncConnection[Any]:
+        if self.connection is not None and is_lost(self.connection):
+            await self.close()
+        if self.connection is None:
+            self.connection = await self.connector.open(self.label)
+        return self.connection
+
+    async def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()

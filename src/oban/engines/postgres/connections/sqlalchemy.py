@@ -1,0 +1,48 @@
+"""SQLAlchemy sessions and connections, used through SQLAlchemy and so with any of its drivers.
+
+Only what the caller has imported is imported here: this package does not depend on SQLAlchemy.
+"""
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from oban.engines.postgres.statements import Rows, Statement
+
+ASYNC_KINDS = (AsyncSession, AsyncConnection, async_scoped_session)
+SYNC_KINDS = (Session, sqlalchemy.Connection, scoped_session)
+
+
+class AsyncSqlAlchemy:
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    async def fetch(self, statement: Statement) -> Rows:
+        result = await self.connection.execute(
+            clause(statement.sql.named), dict(statement.parameters)
+        )
+        return result.all() if result.returns_rows else []
+
+    def transaction(self) -> AbstractAsyncContextManager[object]:
+        return nullcontext()  # SQLAlchemy has begun one by itself, and its owner ends it
+
+
+class SyncSqlAlchemy:
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def fetch(self, statement: Statement) -> Rows:
+        result = self.connection.execute(clause(statement.sql.named), dict(statement.parameters))
+        return result.all() if result.returns_rows else []
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+@lru_cache(maxsize=256)
+def clause(named: str) -> sqlalchemy.TextClause:
+    return sqlalchemy.text(named)

@@ -1,0 +1,67 @@
+"""Carrying out an operation over a link: the only place where steps meet a connection."""
+
+from typing import Final, TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from oban.engines.postgres.connections import AsyncLink, SyncLink
+from oban.engines.postgres.statements import PostgresOperation
+from oban.errors import Contended
+
+T = TypeVar("T")
+
+#: How often, and after what waits, a statement that gave way to others is tried again.
+RETRYING: Final = {
+    "retry": retry_if_exception_type(Contended),
+    "stop": stop_after_attempt(6),
+    "wait": wait_random_exponential(multiplier=0.05, max=1.0),
+    "reraise": True,
+}
+
+
+async def drive(operation: PostgresOperation[T], link: AsyncLink) -> T:
+    if not operation.transactional:
+        return await step_through(operation, link)
+    async with link.transaction():
+        return await step_through(operation, link)
+
+
+async def step_through(operation: PostgresOperation[T], link: AsyncLink) -> T:
+    steps = operation.steps()
+    try:
+        statement = next(steps)
+        while True:
+            statement = steps.send(await link.fetch(statement))
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # what the generator returns is a T
+
+
+def drive_sync(operation: PostgresOperation[T], link: SyncLink) -> T:
+    if not operation.transactional:
+        return step_through_sync(operation, link)
+    with link.transaction():
+        return step_through_sync(operation, link)
+
+
+def step_through_sync(operation: PostgresOperation[T], link: SyncLink) -> T:
+    steps = operation.steps()
+    try:
+        statement = next(steps)
+        while True:
+            statement = steps.send(link.fetch(statement))
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+def retrying() -> AsyncRetrying:
+    return AsyncRetrying(**RETRYING)  # type: ignore[arg-type]
+
+
+def retrying_sync() -> Retrying:
+    return Retrying(**RETRYING)  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""The engine: verbs from their files, carried out over a pool, a session or a lent connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final, TypeVar, cast
+
+import psycopg
+
+from oban.engines.base import Operation, Signal, Traits
+from oban.engines.postgres import schema
+from oban.engines.postgres.connections import borrow, borrow_sync
+from oban.engines.postgres.connections.own import Connector
+from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
+from oban.engines.postgres.connections.session import PostgresSession
+from oban.engines.postgres.drive import drive, drive_sync, retrying, retrying_sync
+from oban.engines.postgres.faults import translate
+from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS, JobVerbs
+from oban.engines.postgres.pools import Pools
+from oban.engines.postgres.reads import ReadVerbs
+from oban.engines.postgres.runs import RunVerbs
+from oban.engines.postgres.signals import listen
+from oban.engines.postgres.statements import PostgresOperation
+from oban.errors import SyncInsideLoop
+
+T = TypeVar("T")
+
+TRAITS: Final = Traits("PostgreSQL", MAX_INSERT_JOBS, MAX_INSERT_BYTES)
+
+
+class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
+    """See `oban.engines.base.Engine`; each verb's promise stands there."""
+
+    traits = TRAITS
+
+    def __init__(
+        self,
+        pool: object,
+        prefix: str = "public",
+        *,
+        due_within: float = 1.0,
+        listen_dsn: str | None = None,
+    ) -> None:
+        super().__init__(prefix, due_within)
+        self.pools = Pools(pool)
+        self.listener = Connector(listen_dsn) if listen_dsn else self.pools.connector
+
+    async def open(self) -> None:
+        await self.pools.open()
+        facts: schema.ServerFacts = await self.execute(schema.server_facts(self.sql))
+        schema.require_usable(facts, self.sql.prefix)
+
+    async def close(self) -> None:
+        await self.pools.close()
+
+    async def execute(self, operation: Operation[T], conn: object | None = None) -> T:
+        wanted = cast("PostgresOperation[T]", operation)
+        if conn is not None:
+            return await drive(wanted, borrow(conn))
+        async for attempt in retrying():
+            with attempt:
+                async with self.pools.connection() as connection:
+                    try:
+                        return await drive(wanted, AsyncPsycopg(connection))
+                    except (psycopg.Error, UnicodeEncodeError) as error:
+                        raise await self.failed(error, connection, wanted) from error
+        raise AssertionError("retrying ends by returning or raising")
+
+    async def failed(
+        self,
+        error: Exception,
+        connection: psycopg.AsyncConnection[Any],
+        operation: PostgresOperation[T],
+    ) -> Exception:
+        broken = connection.closed
+        if getattr(error, "sqlstate", None) == READ_ONLY:
+            await connection.close()  # the server became a standby: the pool must connect anew
+        return translate(error, broken=broken, sent=not operation.repeatable)
+
+    def execute_sync(self, operation: Operation[T], conn: object | None = None) -> T:
+        refuse_inside_loop()
+        wanted = cast("PostgresOperation[T]", operation)
+        if conn is not None:
+            return drive_sync(wanted, borrow_sync(conn))
+        for attempt in retrying_sync():
+            with attempt:
+                return self.once_sync(wanted)
+        raise AssertionError("retrying ends by returning or raising")
+
+    def once_sync(self, operation: PostgresOperation[T]) -> T:
+        connection: psycopg.Connection[Any] | None = None
+        try:
+            with self.pools.sync_connection() as connection:
+                return drive_sync(operation, SyncPsycopg(connection))
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            broken = connection is None or connection.pgconn.status != psycopg.pq.ConnStatus.OK
+            raise translate(error, broken=broken, sent=not operation.repeatable) from error
+
+    def session(self, label: str) -> PostgresSession:
+        return PostgresSession(self.pools.connector, label)
+
+    def signals(self) -> AsyncIterator[Signal]:
+        return listen(self.listener, self.channels)
+
+
+READ_ONLY: Final = "25006"
+
+
+def refuse_inside_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise SyncInsideLoop(
+        "a `_sync` call would block the event loop that runs on this thread; "
+        "await the call without `_sync` instead"
+    )

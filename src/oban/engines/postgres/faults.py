@@ -1,0 +1,71 @@
+"""What a driver's error means for the statement that was sent."""
+
+import select
+from typing import Any, Final
+
+import psycopg
+
+from oban import errors
+
+CONTENDED: Final = frozenset({"40001", "40P01", "55P03", "57014"})
+#: The session is of no use any more, and the statement was not carried out: the server said so
+#: itself. 25006 is a server that became a read-only standby.
+UNAVAILABLE: Final = frozenset({"25006", "53300", "57P01", "57P03", "57P05"})
+MISSING_OBJECTS: Final = frozenset({"42P01", "3F000", "42703", "42704"})
+REFUSED_CLASSES: Final = ("22", "23", "54")
+
+
+def translate(error: Exception, *, broken: bool, sent: bool) -> Exception:
+    """Return the error of ours that says what `error` means.
+
+    `broken` says that the connection cannot be used any more, `sent` that a change may have
+    reached the server by then.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        return errors.DataRefused(f"text that is not valid Unicode was refused: {error}")
+    if not isinstance(error, psycopg.Error):
+        return error
+    state = error.sqlstate or ""
+    text = str(error).strip() or type(error).__name__
+    if state in UNAVAILABLE:
+        return errors.DatabaseUnavailable(f"the database is not available: {text}")
+    if state in CONTENDED:
+        return errors.Contended(f"the statement gave way to others: {text}")
+    if state in MISSING_OBJECTS:
+        return errors.SchemaError(
+            f"the tables are missing or too old ({text}); run `oban install`, "
+            "or `oban migrate` where they exist"
+        )
+    if broken:
+        if sent:
+            return errors.OutcomeUnknown(
+                f"the connection broke before the answer came ({text}); "
+                "the change may have been made or not: look before you repeat it"
+            )
+        return errors.DatabaseUnavailable(f"the connection is lost: {text}")
+    if state.startswith(REFUSED_CLASSES) or isinstance(error, psycopg.DataError):
+        return errors.DataRefused(f"the database refused a value: {text}")
+    return errors.DatabaseError(f"the database refused the statement: {text}")
+
+
+def is_lost(connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]") -> bool:
+    """Whether an idle connection is already dead, found out without a round trip.
+
+    A server that went away has sent its farewell or closed the socket, and both can be read.
+    Knowing it before a change is sent is what keeps `OutcomeUnknown` rare.
+    """
+    if connection.closed:
+        return True
+    handle = connection.pgconn
+    poll = select.poll()
+    poll.register(handle.socket, select.POLLIN)
+    for _ in ("the farewell", "the end of the stream"):
+        if not poll.poll(0):
+            return False
+        try:
+            handle.consume_input()
+        except psycopg.OperationalError:
+            return True
+        if handle.status != psycopg.pq.ConnStatus.OK:
+            return True
+    return False

@@ -1,0 +1,129 @@
+"""The pools behind enqueue and management: the caller's async pool, or one of our own, and a small
+sync one for code without an event loop.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from oban.engines.postgres.connections.own import Connector
+from oban.engines.postgres.faults import is_lost
+from oban.errors import DatabaseUnavailable, InvalidOption
+
+LABEL: Final = "oban pool"
+SYNC_LABEL: Final = "oban sync"
+SYNC_SIZE: Final = 4
+
+
+class Pools:
+    def __init__(self, pool: object) -> None:
+        self.owned = isinstance(pool, str)
+        self.pool: AsyncConnectionPool[Any] = make_pool(pool)
+        self.connector = Connector.of(self.pool)
+        self.opening = asyncio.Lock()
+        self.idle_sync: list[psycopg.Connection[Any]] = []
+        self.sync_guard = threading.Lock()
+        self.sync_slots = threading.BoundedSemaphore(SYNC_SIZE)
+
+    async def open(self) -> None:
+        """Open the pool if nobody has: a pool made with `open=False`, or made here from a DSN."""
+        if self.is_open():
+            return
+        async with self.opening:
+            if self.is_open():
+                return
+            try:
+                await self.pool.open()
+            except psycopg.OperationalError as error:
+                if not self.owned:
+                    raise DatabaseUnavailable(
+                        f"the pool given as `pool=` is closed ({error}); make a new one"
+                    ) from error
+                self.pool = make_pool(self.pool.conninfo)
+                await self.pool.open()
+            self.owned = True
+
+    def is_open(self) -> bool:
+        return not self.pool.closed
+
+    async def close(self) -> None:
+        """Close what was opened here; a pool that came open stays open."""
+        with self.sync_guard:
+            idle, self.idle_sync = self.idle_sync, []
+        for connection in idle:
+            connection.close()
+        if self.owned and not self.pool.closed:
+            await self.pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection that commits each statement by itself and is known not to be dead."""
+        await self.open()
+        connection = await self.living()
+        try:
+            autocommit = connection.autocommit
+            if not autocommit:
+                await connection.set_autocommit(True)
+            try:
+                yield connection
+            finally:
+                if not autocommit and not connection.closed:
+                    await connection.set_autocommit(False)
+        finally:
+            await self.pool.putconn(connection)
+
+    async def living(self) -> psycopg.AsyncConnection[Any]:
+        while True:
+            try:
+                connection: psycopg.AsyncConnection[Any] = await self.pool.getconn()
+            except (PoolTimeout, PoolClosed) as error:
+                raise DatabaseUnavailable(f"no connection from the pool: {error}") from error
+            if not is_lost(connection):
+                return connection
+            await connection.close()
+            await self.pool.putconn(connection)
+
+    @contextmanager
+    def sync_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """The same for sync code: a few connections, opened when needed and kept for the next."""
+        with self.sync_slots:
+            connection = self.idle_connection() or self.connector.open_sync(SYNC_LABEL)
+            try:
+                yield connection
+            except psycopg.Error:
+                connection.close()
+                raise
+            finally:
+                if not connection.closed:
+                    with self.sync_guard:
+                        self.idle_sync.append(connection)
+
+    def idle_connection(self) -> psycopg.Connection[Any] | None:
+        while True:
+            with self.sync_guard:
+                if not self.idle_sync:
+                    return None
+                connection = self.idle_sync.pop()
+            if not is_lost(connection):
+                return connection
+            connection.close()
+
+
+def make_pool(pool: object) -> AsyncConnectionPool[Any]:
+    match pool:
+        case AsyncConnectionPool():
+            return pool
+        case str():
+            return AsyncConnectionPool(
+                pool, min_size=1, max_size=10, open=False, kwargs={"application_name": LABEL}
+            )
+    kind = type(pool)
+    raise InvalidOption(
+        f"pool is a {kind.__module__}.{kind.__qualname__}; "
+        "it is a psycopg_pool.AsyncConnectionPool, a DSN, or an Engine"
+    )

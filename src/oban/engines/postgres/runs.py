@@ -1,0 +1,121 @@
+"""The verbs of a running node: turns, staging, and what follows a turn of unknown fate."""
+
+from collections.abc import Sequence
+
+from oban.engines.base import ProducerIdentity, Staged, Turn
+from oban.engines.postgres.rows import EPOCH, read_job
+from oban.engines.postgres.statements import PostgresOperation, Steps
+from oban.engines.postgres.verbs import Verbs
+from oban.errors import DatabaseUnavailable
+from oban.job import Job, encode
+from oban.outcome import Ack, AttemptKey
+
+
+class RunVerbs(Verbs):
+    def register(self, producer: ProducerIdentity) -> PostgresOperation[None]:
+        def steps() -> Steps[None]:
+            yield self.sql(
+                "register_producer",
+                uuid=producer.uuid,
+                name=producer.name,
+                node=producer.node,
+                queue=producer.queue,
+            )
+
+        return PostgresOperation("register", steps)
+
+    def forget(self, producer: ProducerIdentity) -> PostgresOperation[None]:
+        def steps() -> Steps[None]:
+            yield self.sql("forget_producer", uuid=producer.uuid)
+
+        return PostgresOperation("forget", steps)
+
+    def turn(
+        self, producer: ProducerIdentity, acks: Sequence[Ack], demand: int
+    ) -> PostgresOperation[Turn]:
+        payload = encode([ack_row(ack) for ack in acks])
+
+        def steps() -> Steps[Turn]:
+            rows = yield self.sql(
+                "turn",
+                acks=payload,
+                demand=demand,
+                uuid=producer.uuid,
+                node=producer.node,
+                queue=producer.queue,
+            )
+            acknowledged = frozenset(row[0] for row in rows if row[0] is not None)
+            claimed = [read_job(row[1:]) for row in rows if row[0] is None]
+            return Turn(acknowledged, tuple(sorted(claimed, key=start_order)))
+
+        return PostgresOperation("turn", steps)
+
+    def end_lost_turns(self, producer: ProducerIdentity) -> PostgresOperation[None]:
+        def steps() -> Steps[None]:
+            rows = yield self.sql("end_lost_turns", label=producer.label)
+            if not all(ended for (ended,) in rows):
+                raise DatabaseUnavailable(
+                    f"a lost session of queue {producer.queue!r} has not ended on the server yet"
+                )
+
+        return PostgresOperation("end_lost_turns", steps)
+
+    def give_back(
+        self, producer: ProducerIdentity, kept: Sequence[AttemptKey] = ()
+    ) -> PostgresOperation[list[int]]:
+        payload = encode(key_rows(kept))
+
+        def steps() -> Steps[list[int]]:
+            rows = yield self.sql(
+                "give_back",
+                uuid=producer.uuid,
+                kept=payload,
+                insert_channel=self.channels.insert,
+            )
+            return sorted(row[0] for row in rows)
+
+        return PostgresOperation("give_back", steps)
+
+    def stopped(
+        self, producer: ProducerIdentity, running: Sequence[AttemptKey]
+    ) -> PostgresOperation[frozenset[AttemptKey]]:
+        payload = encode(key_rows(running))
+
+        def steps() -> Steps[frozenset[AttemptKey]]:
+            rows = yield self.sql("stopped_attempts", uuid=producer.uuid, running=payload)
+            return frozenset((row[0], row[1]) for row in rows)
+
+        return PostgresOperation("stopped", steps)
+
+    def stage(self, queues: Sequence[str], limit: int) -> PostgresOperation[Staged]:
+        def steps() -> Steps[Staged]:
+            rows = yield self.sql(
+                "stage_jobs",
+                queues=list(queues),
+                limit=limit,
+                insert_channel=self.channels.insert,
+            )
+            ((staged_count, discarded_count, _, available, next_due_in, at),) = rows
+            return Staged(staged_count, discarded_count, frozenset(available), next_due_in, at)
+
+        return PostgresOperation("stage", steps)
+
+
+def ack_row(ack: Ack) -> dict[str, object]:
+    return {
+        "id": ack.id,
+        "attempt": ack.attempt,
+        "state": ack.state,
+        "error": ack.error,
+        "delay": ack.delay,
+        "meta": ack.meta,
+        "counted": ack.counted,
+    }
+
+
+def key_rows(keys: Sequence[AttemptKey]) -> list[dict[str, int]]:
+    return [{"id": identity, "attempt": attempt} for identity, attempt in keys]
+
+
+def start_order(job: Job) -> tuple[object, ...]:
+    return (job.priority, job.scheduled_at or EPOCH, job.id)

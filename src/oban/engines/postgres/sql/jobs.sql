@@ -1,0 +1,164 @@
+-- name: insert_jobs
+-- Inserts every job of the JSON list :jobs and returns each with its position in the list. The ids
+-- are drawn here, in the order of the list, because returned rows come in none. Notifies once per
+-- queue that got an available job, and once with the soonest moment among jobs due within
+-- :due_within seconds, so that stagers wake in time.
+with input as materialized (
+  select
+    nextval((select cast(pg_get_serial_sequence(:jobs_table, 'id') as regclass))) as id,
+    ordered.*
+  from (
+    select
+      job.position, job.queue, job.worker, job.args, job.meta, job.tags, job.priority,
+      job.max_attempts, moment.inserted_at,
+      coalesce(timezone('UTC', to_timestamp(job.scheduled_at)), moment.inserted_at) as scheduled_at,
+      job.suspended
+    from json_to_recordset(cast(:jobs as json)) as job(
+      position int, queue text, worker text, args jsonb, meta jsonb, tags text[], priority int,
+      max_attempts int, scheduled_at float8, suspended boolean
+    )
+    cross join (select timezone('UTC', statement_timestamp()) as inserted_at) as moment
+    order by job.position
+  ) as ordered
+), inserted as (
+  insert into {prefix}.oban_jobs (
+    id, state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
+  )
+  overriding system value
+  select
+    id,
+    cast(case
+      when suspended then 'suspended'
+      when scheduled_at > inserted_at then 'scheduled'
+      else 'available'
+    end as {prefix}.oban_job_state),
+    queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
+  from input
+  returning id, state, queue, inserted_at, scheduled_at
+), notified as (
+  select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
+  from (select distinct queue from inserted where state = 'available') as queues
+  where cast(:notify as boolean)
+  union all
+  select pg_notify(:due_channel, cast(json_build_object('at', extract(epoch from soonest)) as text))
+  from (select min(scheduled_at) as soonest from inserted where state = 'scheduled') as due
+  where cast(:notify as boolean)
+    and soonest <= timezone('UTC', statement_timestamp())
+      + cast(:due_within as float8) * interval '1 second'
+)
+select
+  input.position, inserted.id, cast(inserted.state as text) as state,
+  cast(extract(epoch from inserted.inserted_at) as float8) as inserted_at,
+  cast(extract(epoch from inserted.scheduled_at) as float8) as scheduled_at,
+  (select count(*) from notified) as notified_count
+from inserted join input on input.id = inserted.id
+
+-- name: cancel_jobs
+-- Cancels the unfinished jobs among :ids at once. For a running attempt of one of our producers
+-- stopping_at is set: the job stays busy until its code has ended. Every node is told to look at
+-- what it runs. Rows are locked in id order; returns the ids that changed.
+with locked as materialized (
+  select id, state, attempted_by[2] as owner from {prefix}.oban_jobs
+  where id = any(cast(:ids as bigint[])) and cast(state as text) = any(cast(:states as text[]))
+  order by id
+  for update
+), cancelled as (
+  update {prefix}.oban_jobs as job
+  set
+    state = 'cancelled',
+    cancelled_at = timezone('UTC', statement_timestamp()),
+    stopping_at = case
+      when locked.state = 'executing'
+        and locked.owner in (select cast(uuid as text) from {prefix}.oban_owners)
+      then timezone('UTC', statement_timestamp())
+    end
+  from locked
+  where job.id = locked.id
+  returning job.id, locked.state = 'executing' as was_running
+), notified as (
+  select pg_notify(
+    :signal_channel, cast(json_build_object('action', 'pkill', 'job_id', id) as text)
+  )
+  from cancelled
+  where was_running
+)
+select id, (select count(*) from notified) as notified_count from cancelled
+
+-- name: retry_jobs
+-- Makes the jobs among :ids that rest or wait available now, with at least one attempt left. A job
+-- whose code runs, or is still being stopped, is left alone. Returns the ids that changed.
+with locked as materialized (
+  select id from {prefix}.oban_jobs
+  where id = any(cast(:ids as bigint[])) and cast(state as text) = any(cast(:states as text[]))
+    and stopping_at is null
+  order by id
+  for update
+), retried as (
+  update {prefix}.oban_jobs as job
+  set
+    state = 'available',
+    max_attempts = greatest(job.max_attempts, job.attempt + 1),
+    scheduled_at = timezone('UTC', statement_timestamp()),
+    completed_at = null,
+    cancelled_at = null,
+    discarded_at = null
+  from locked
+  where job.id = locked.id
+  returning job.id, job.queue
+), notified as (
+  select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
+  from (select distinct queue from retried) as queues
+)
+select id, (select count(*) from notified) as notified_count from retried
+
+-- name: delete_jobs
+-- Deletes the jobs among :ids whose code is not running. Returns the ids that are gone.
+with locked as materialized (
+  select id from {prefix}.oban_jobs
+  where id = any(cast(:ids as bigint[])) and state <> 'executing' and stopping_at is null
+  order by id
+  for update
+)
+delete from {prefix}.oban_jobs as job using locked where job.id = locked.id returning job.id
+
+-- name: lock_jobs
+-- Reads the jobs among :ids and holds them, in id order, until the transaction ends.
+select {job_columns} from {prefix}.oban_jobs as job
+where job.id = any(cast(:ids as bigint[]))
+order by job.id
+for update
+
+-- name: update_jobs
+-- Writes the changed jobs of the JSON list :jobs, which this transaction has locked. A new time
+-- moves available and scheduled jobs to what it means. Notifies as an insert does.
+with input as materialized (
+  select * from json_to_recordset(cast(:jobs as json)) as input(
+    id bigint, queue text, worker text, args jsonb, meta jsonb, tags text[], priority int,
+    max_attempts int, scheduled_at float8
+  )
+), updated as (
+  update {prefix}.oban_jobs as job
+  set
+    queue = input.queue, worker = input.worker, args = input.args, meta = input.meta,
+    tags = input.tags, priority = input.priority, max_attempts = input.max_attempts,
+    scheduled_at = coalesce(timezone('UTC', to_timestamp(input.scheduled_at)), job.scheduled_at),
+    state = case
+      when input.scheduled_at is null or job.state not in ('available', 'scheduled') then job.state
+      when to_timestamp(input.scheduled_at) > statement_timestamp() then 'scheduled'
+      else 'available'
+    end
+  from input
+  where job.id = input.id
+  returning job.*
+), notified as (
+  select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
+  from (select distinct queue from updated where state = 'available') as queues
+  union all
+  select pg_notify(:due_channel, cast(json_build_object('at', extract(epoch from soonest)) as text))
+  from (
+    select min(scheduled_at) as soonest from updated where state in ('scheduled', 'retryable')
+  ) as due
+  where soonest <= timezone('UTC', statement_timestamp())
+    + cast(:due_within as float8) * interval '1 second'
+)
+select {job_columns}, (select count(*) from notified) as notified_count from updated as job

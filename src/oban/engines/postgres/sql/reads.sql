@@ -1,0 +1,29 @@
+-- name: get_jobs
+select {job_columns} from {prefix}.oban_jobs as job where job.id = any(cast(:ids as bigint[]))
+
+-- name: list_jobs
+-- Newest first, from below :before_id; each filter that is null lets everything pass.
+select {job_columns} from {prefix}.oban_jobs as job
+where (cast(:before_id as bigint) is null or job.id < cast(:before_id as bigint))
+  and (cast(:states as text[]) is null or cast(job.state as text) = any(cast(:states as text[])))
+  and (cast(:queue as text) is null or job.queue = cast(:queue as text))
+  and (cast(:worker as text) is null or job.worker = cast(:worker as text))
+  and (cast(:tags as text[]) is null or job.tags @> cast(:tags as text[]))
+  and (cast(:args as text) is null or job.args @> cast(cast(:args as text) as jsonb))
+  and (cast(:meta as text) is null or job.meta @> cast(cast(:meta as text) as jsonb))
+  and (cast(:priority as int) is null or job.priority = cast(:priority as int))
+order by job.id desc
+limit cast(:limit as int)
+
+-- name: server_facts
+-- What a start needs to know before it can trust anything else.
+select
+  cast(current_setting('server_version_num') as int) as server_version,
+  current_setting('server_version') as server_version_text,
+  current_database() as database_name,
+  to_regclass(:jobs_table) is not null as jobs_exist,
+  to_regclass(:migrations_table) is not null as migrations_exist,
+  pg_is_in_recovery() as is_replica
+
+-- name: schema_version
+select coalesce(max(version), 0) as version from {prefix}.oban_migrations

@@ -1,0 +1,203 @@
+-- name: turn
+-- One producer's round trip: saves how the attempts in the JSON list :acks ended, then claims up to
+-- :demand jobs of :queue for the slots that are free. Either part may be empty.
+-- The fence: an ack counts only while its row is executing under this producer and attempt, or was
+-- cancelled and is being stopped; then the state stays and only the error is added.
+-- A claim needs the producer's record in oban_owners: without it nobody could rescue the job.
+-- Indexes: the primary key for acks, oban_jobs_available_index for the claim.
+with ack as materialized (
+  select * from json_to_recordset(cast(:acks as json)) as ack(
+    id bigint, attempt int, state text, error text, delay float8, meta jsonb, counted boolean
+  )
+), fenced as materialized (
+  select job.id from {prefix}.oban_jobs as job join ack on ack.id = job.id
+  where job.attempt = ack.attempt
+    and job.attempted_by[2] = cast(:uuid as text)
+    and (job.state = 'executing' or (job.state = 'cancelled' and job.stopping_at is not null))
+  order by job.id
+  for update of job
+), acknowledged as (
+  update {prefix}.oban_jobs as job
+  set
+    state = case
+      when job.state = 'executing' then cast(ack.state as {prefix}.oban_job_state)
+      else job.state
+    end,
+    attempt = case
+      when job.state = 'executing' and not ack.counted then job.attempt - 1
+      else job.attempt
+    end,
+    scheduled_at = case
+      when job.state = 'executing' and ack.delay is not null
+      then timezone('UTC', statement_timestamp()) + ack.delay * interval '1 second'
+      else job.scheduled_at
+    end,
+    completed_at = case
+      when job.state = 'executing' and ack.state = 'completed'
+      then timezone('UTC', statement_timestamp())
+      else job.completed_at
+    end,
+    cancelled_at = case
+      when job.state = 'executing' and ack.state = 'cancelled'
+      then timezone('UTC', statement_timestamp())
+      else job.cancelled_at
+    end,
+    discarded_at = case
+      when job.state = 'executing' and ack.state = 'discarded'
+      then timezone('UTC', statement_timestamp())
+      else job.discarded_at
+    end,
+    meta = case when ack.meta is null then job.meta else coalesce(job.meta, '{}') || ack.meta end,
+    errors = case
+      when ack.error is null then job.errors
+      else job.errors || jsonb_build_object(
+        'attempt', ack.attempt,
+        'at', (to_jsonb(timezone('UTC', statement_timestamp())) #>> '{}') || 'Z',
+        'error', ack.error
+      )
+    end,
+    stopping_at = null
+  from ack
+  where job.id = ack.id and job.id in (select id from fenced)
+  returning job.id
+), candidate as materialized (
+  select id from {prefix}.oban_jobs
+  where state = 'available' and queue = cast(:queue as text) and attempt < max_attempts
+    and exists (select from {prefix}.oban_owners where uuid = cast(cast(:uuid as text) as uuid))
+  order by priority, scheduled_at, id
+  limit cast(:demand as int)
+  for update skip locked
+), claimed as (
+  update {prefix}.oban_jobs as job
+  set
+    state = 'executing',
+    attempt = job.attempt + 1,
+    attempted_at = timezone('UTC', statement_timestamp()),
+    attempted_by = array[cast(:node as text), cast(:uuid as text)]
+  from candidate
+  where job.id = candidate.id
+  returning job.*
+)
+select acknowledged.id as acknowledged_id, {no_job_columns} from acknowledged
+union all
+select null, {job_columns} from claimed as job
+
+-- name: give_back
+-- Makes the attempts of this producer available again, uncounted, but for those in the JSON list
+-- :kept, which still run or wait to be acknowledged. An attempt being stopped is only let go.
+-- Index: oban_jobs_running_index.
+with kept as materialized (
+  select * from json_to_recordset(cast(:kept as json)) as kept(id bigint, attempt int)
+), lost as materialized (
+  select job.id from {prefix}.oban_jobs as job
+  where job.attempted_by[2] = cast(:uuid as text) and (job.state = 'executing' or job.stopping_at is not null)
+    and not exists (select from kept where kept.id = job.id and kept.attempt = job.attempt)
+  order by job.id
+  for update
+), returned as (
+  update {prefix}.oban_jobs as job
+  set
+    state = case when job.state = 'executing' then 'available' else job.state end,
+    attempt = case when job.state = 'executing' then job.attempt - 1 else job.attempt end,
+    stopping_at = null
+  from lost
+  where job.id = lost.id
+  returning job.id, job.state, job.queue
+), notified as (
+  select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
+  from (select distinct queue from returned where state = 'available') as queues
+)
+select id, (select count(*) from notified) as notified_count from returned
+
+-- name: end_lost_turns
+-- Ends the sessions that a lost connection of this producer may have left on the server, and waits
+-- until they are gone: a turn still running there could commit a claim after we have reconciled.
+select pg_terminate_backend(pid, 5000) as ended
+from pg_stat_activity
+where application_name = cast(:label as text) and pid <> pg_backend_pid()
+
+-- name: stopped_attempts
+-- Of the attempts in the JSON list :running, those that are no longer this producer's to run:
+-- cancelled, rescued or deleted. One cancelled by somebody who did not say that it is being stopped
+-- is marked so here, and stays busy until its code has ended.
+with running as materialized (
+  select * from json_to_recordset(cast(:running as json)) as running(id bigint, attempt int)
+), marked as (
+  update {prefix}.oban_jobs as job
+  set stopping_at = timezone('UTC', statement_timestamp())
+  from running
+  where job.id = running.id and job.attempt = running.attempt and job.attempted_by[2] = cast(:uuid as text)
+    and job.state = 'cancelled' and job.stopping_at is null
+  returning job.id
+)
+select running.id, running.attempt, (select count(*) from marked) as marked_count
+from running
+where not exists (
+  select from {prefix}.oban_jobs as job
+  where job.id = running.id and job.attempt = running.attempt and job.attempted_by[2] = cast(:uuid as text)
+    and job.state = 'executing'
+)
+
+-- name: stage_jobs
+-- Makes up to :limit due jobs available and discards jobs of :queues that are available without an
+-- attempt left. Returns which of :queues have available jobs, how many rows moved, and in how many
+-- seconds the next job is due. Several nodes share the work: rows another one holds are skipped.
+-- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_available_index.
+with due as materialized (
+  select id from {prefix}.oban_jobs
+  where state in ('scheduled', 'retryable')
+    and scheduled_at <= timezone('UTC', statement_timestamp())
+  order by scheduled_at, id
+  limit cast(:limit as int)
+  for update skip locked
+), staged as (
+  update {prefix}.oban_jobs as job
+  set state = 'available'
+  from due
+  where job.id = due.id
+  returning job.queue
+), exhausted as materialized (
+  select id from {prefix}.oban_jobs
+  where state = 'available' and attempt >= max_attempts
+    and queue = any(cast(:queues as text[]))
+  order by id
+  limit cast(:limit as int)
+  for update skip locked
+), discarded as (
+  update {prefix}.oban_jobs as job
+  set
+    state = 'discarded',
+    discarded_at = timezone('UTC', statement_timestamp()),
+    errors = job.errors || jsonb_build_object(
+      'attempt', job.attempt,
+      'at', (to_jsonb(timezone('UTC', statement_timestamp())) #>> '{}') || 'Z',
+      'error', 'available without an attempt left'
+    )
+  from exhausted
+  where job.id = exhausted.id
+  returning job.id
+), notified as (
+  select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
+  from (select distinct queue from staged) as queues
+)
+select
+  (select count(*) from staged) as staged_count,
+  (select count(*) from discarded) as discarded_count,
+  (select count(*) from notified) as notified_count,
+  array(
+    select queue from unnest(cast(:queues as text[])) as queue
+    where queue in (select staged.queue from staged)
+      or exists (
+        select from {prefix}.oban_jobs as job
+        where job.state = 'available' and job.queue = queue.queue and job.attempt < job.max_attempts
+      )
+  ) as available_queues,
+  (
+    select cast(extract(epoch from scheduled_at - timezone('UTC', statement_timestamp())) as float8)
+    from {prefix}.oban_jobs
+    where state in ('scheduled', 'retryable')
+      and scheduled_at > timezone('UTC', statement_timestamp())
+    order by scheduled_at, id
+    limit 1
+  ) as next_due_in,
+  cast(extract(epoch from statement_timestamp()) as float8) as at

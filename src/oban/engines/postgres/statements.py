@@ -1,0 +1,99 @@
+"""Statements as values: named SQL, its parameters, and the operations made of them.
+
+A `.sql` file holds blocks that begin with `-- name: …`. Parameters are written `:name` and always
+bound; `{prefix}` and the column lists of `rows` are the only text put in. One block serves every
+kind of connection: psycopg takes it with `$1`, SQLAlchemy with `:name`.
+"""
+
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final, Generic, TypeVar
+
+from psycopg import sql
+
+from oban.engines.postgres.rows import COLUMN_LISTS
+
+T = TypeVar("T")
+
+Row = Sequence[Any]
+Rows = Sequence[Row]
+Steps = Generator["Statement", Rows, T]
+
+FILES: Final = ("jobs", "runs", "nodes", "reads")
+PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
+COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """One block in the two spellings that connections need."""
+
+    name: str
+    numbered: str
+    named: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    sql: Sql
+    parameters: Mapping[str, Any]
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The parameters in the order of `sql.numbered`."""
+        return tuple(self.parameters[name] for name in self.sql.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresOperation(Generic[T]):
+    """Statements sent one after the other, each able to depend on the rows before it.
+
+    `steps` begins anew each time it is called, so an operation can be tried again. An operation
+    of several statements is one transaction; `repeatable` says that doing it twice is doing it
+    once, so that a lost connection needs no `OutcomeUnknown`.
+    """
+
+    name: str
+    steps: Callable[[], Steps[T]]
+    transactional: bool = False
+    repeatable: bool = False
+
+
+class Statements:
+    """The named blocks, written for one schema."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.blocks = {block.name: block for file in FILES for block in read_blocks(file, prefix)}
+
+    def __call__(self, name: str, /, **parameters: Any) -> Statement:
+        return Statement(self.blocks[name], parameters)
+
+
+def read_blocks(file: str, prefix: str) -> list[Sql]:
+    text = (resources.files("oban.engines.postgres") / "sql" / f"{file}.sql").read_text("utf-8")
+    _, *parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
+    return [write(name, body, prefix) for name, body in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def write(name: str, body: str, prefix: str) -> Sql:
+    plain = " ".join(COMMENT.sub("", body).split())
+    for placeholder, columns in COLUMN_LISTS.items():
+        plain = plain.replace("{" + placeholder + "}", columns)
+    parameters = tuple(dict.fromkeys(PARAMETER.findall(plain)))
+    numbered = PARAMETER.sub(lambda found: f"${parameters.index(found[1]) + 1}", plain)
+    schema = quoted(prefix)
+    return Sql(
+        name=name,
+        numbered=numbered.replace("{prefix}", schema),
+        # SQLAlchemy reads a colon as a parameter wherever it stands, unless it is escaped.
+        named=plain.replace("{prefix}", schema.replace(":", "\\:")),
+        parameters=parameters,
+    )
+
+
+def quoted(identifier: str) -> str:
+    return sql.Identifier(identifier).as_string(None)

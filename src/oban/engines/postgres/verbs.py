@@ -1,0 +1,15 @@
+"""What the verbs of every file share: the statements and channels of one schema."""
+
+from oban.engines.postgres.channels import Channels
+from oban.engines.postgres.statements import Statements, quoted
+
+
+class Verbs:
+    """Verbs build operations and touch nothing; see `engines.base.Engine` for their promises."""
+
+    def __init__(self, prefix: str, due_within: float) -> None:
+        self.sql = Statements(prefix)
+        self.channels = Channels.of(prefix)
+        #: An insert due within these seconds wakes the stagers.
+        self.due_within = due_within
+        self.jobs_table = f"{quoted(prefix)}.oban_jobs"
