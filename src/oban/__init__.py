@@ -1,1 +1,19 @@
 """Job orchestration on the PostgreSQL an application already has."""
+
+from oban.job import Job, JobState
+from oban.oban import Oban
+from oban.outcome import Cancel, Discard, Record, Snooze
+from oban.worker import Worker, job, worker
+
+__all__ = [
+    "Cancel",
+    "Discard",
+    "Job",
+    "JobState",
+    "Oban",
+    "Record",
+    "Snooze",
+    "Worker",
+    "job",
+    "worker",
+]

@@ -56,7 +56,7 @@ MAX_ATTEMPTS: Final = 32_767  # the column is a smallint on Elixir's tables
 Seconds = int | float | timedelta
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Job:
     """One unit of work.
 
@@ -97,6 +97,13 @@ class Job:
             )
         if self.state is JobState.AVAILABLE and is_future(self.scheduled_at):
             self.state = JobState.SCHEDULED
+
+    def __repr__(self) -> str:
+        """Short, and without arguments: they may hold secrets, and this ends up in logs."""
+        return (
+            f"Job(id={self.id}, worker={self.worker!r}, queue={self.queue!r}, "
+            f"state={str(self.state)!r}, attempt={self.attempt}/{self.max_attempts})"
+        )
 
     @classmethod
     def restore(cls, **columns: Any) -> Self:

@@ -1,0 +1,233 @@
+"""Enqueueing and managing jobs: what works with or without queues, from async and sync code."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from oban import instances
+from oban.engines.base import Engine, JobFilter
+from oban.errors import InvalidJob
+from oban.job import Job, clean_changes
+from oban.running.executor import Executor
+from oban.running.inline import run_inline
+
+T = TypeVar("T")
+
+JobOrId = Job | int
+Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
+
+STREAM_BATCH: Final = 5_000
+
+
+class Client:
+    """Each call is one transaction, or part of the caller's when `conn` is given.
+
+    `conn` takes a psycopg or SQLAlchemy connection or session: an async one where the call is
+    awaited, a sync one in the `_sync` forms. Those work from any thread without a running event
+    loop, before `start()`, and in programs that have no loop at all.
+    """
+
+    def __init__(self, name: str, engine: Engine, executor: Executor) -> None:
+        self.name = name
+        self.engine = engine
+        self.executor = executor
+
+    # Enqueue
+
+    async def enqueue(self, job: Job, *, conn: object = None, notify: bool = True) -> Job:
+        """Insert a job and return it with the database's values.
+
+        Raises `OutcomeUnknown` when the connection broke before the answer came. `notify=False`
+        saves the notification: the job starts when a node next looks by itself.
+        """
+        if is_inline():
+            return await run_inline(self.executor, job)
+        (inserted,) = await self.engine.execute(self.engine.insert([job], notify=notify), conn)
+        return inserted
+
+    async def enqueue_many(
+        self, *jobs: Job | Iterable[Job], conn: object = None, notify: bool = True
+    ) -> list[Job]:
+        """Insert all jobs or none; return them in order with the database's values."""
+        wanted = flatten(jobs)
+        if is_inline():
+            return [await run_inline(self.executor, job) for job in wanted]
+        if not wanted:
+            return []
+        return await self.engine.execute(self.engine.insert(wanted, notify=notify), conn)
+
+    async def enqueue_stream(
+        self, jobs: Iterable[Job] | AsyncIterable[Job], *, notify: bool = True
+    ) -> int:
+        """Insert any number of jobs in constant memory; return how many.
+
+        Every batch of 5,000 is a transaction of its own: when one fails, those before it stay,
+        and the error carries their number in a note.
+        """
+        inserted = 0
+        try:
+            async for batch in batches(jobs):
+                inserted += len(await self.enqueue_many(batch, notify=notify))
+        except Exception as error:
+            error.add_note(f"{inserted} jobs of the stream had been inserted before")
+            raise
+        return inserted
+
+    def enqueue_sync(self, job: Job, *, conn: object = None, notify: bool = True) -> Job:
+        if is_inline():
+            return without_loop(run_inline(self.executor, job))
+        (inserted,) = self.engine.execute_sync(self.engine.insert([job], notify=notify), conn)
+        return inserted
+
+    def enqueue_many_sync(
+        self, *jobs: Job | Iterable[Job], conn: object = None, notify: bool = True
+    ) -> list[Job]:
+        wanted = flatten(jobs)
+        if is_inline():
+            return [without_loop(run_inline(self.executor, job)) for job in wanted]
+        if not wanted:
+            return []
+        return self.engine.execute_sync(self.engine.insert(wanted, notify=notify), conn)
+
+    # Read
+
+    async def get_job(self, job: JobOrId, *, conn: object = None) -> Job | None:
+        """The job as it is now, None when there is none of that id."""
+        found = await self.engine.execute(self.engine.get([id_of(job)]), conn)
+        return found[0] if found else None
+
+    def get_job_sync(self, job: JobOrId, *, conn: object = None) -> Job | None:
+        found = self.engine.execute_sync(self.engine.get([id_of(job)]), conn)
+        return found[0] if found else None
+
+    async def list_jobs(self, wanted: JobFilter, *, conn: object = None) -> list[Job]:
+        """The jobs that pass the filter, newest first."""
+        return await self.engine.execute(self.engine.search(wanted), conn)
+
+    # Cancel, retry, delete: each says whether, or how many, jobs changed
+
+    async def cancel_job(self, job: JobOrId, *, conn: object = None) -> bool:
+        """Cancel a job that is not finished; one that runs is asked to stop."""
+        return bool(await self.cancel_many_jobs([job], conn=conn))
+
+    async def cancel_many_jobs(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
+        return len(await self.engine.execute(self.engine.cancel(ids_of(jobs)), conn))
+
+    def cancel_job_sync(self, job: JobOrId, *, conn: object = None) -> bool:
+        return bool(self.cancel_many_jobs_sync([job], conn=conn))
+
+    def cancel_many_jobs_sync(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
+        return len(self.engine.execute_sync(self.engine.cancel(ids_of(jobs)), conn))
+
+    async def retry_job(self, job: JobOrId, *, conn: object = None) -> bool:
+        """Make a job that is not running available now, with at least one attempt left."""
+        return bool(await self.retry_many_jobs([job], conn=conn))
+
+    async def retry_many_jobs(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
+        return len(await self.engine.execute(self.engine.retry(ids_of(jobs)), conn))
+
+    def retry_job_sync(self, job: JobOrId, *, conn: object = None) -> bool:
+        return bool(self.retry_many_jobs_sync([job], conn=conn))
+
+    def retry_many_jobs_sync(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
+        return len(self.engine.execute_sync(self.engine.retry(ids_of(jobs)), conn))
+
+    async def delete_job(self, job: JobOrId, *, conn: object = None) -> bool:
+        """Delete a job that is not running."""
+        return bool(await self.delete_many_jobs([job], conn=conn))
+
+    async def delete_many_jobs(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
+        return len(await self.engine.execute(self.engine.delete(ids_of(jobs)), conn))
+
+    def delete_job_sync(self, job: JobOrId, *, conn: object = None) -> bool:
+        return bool(self.delete_many_jobs_sync([job], conn=conn))
+
+    def delete_many_jobs_sync(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
+        return len(self.engine.execute_sync(self.engine.delete(ids_of(jobs)), conn))
+
+    # Update
+
+    async def update_job(
+        self, job: JobOrId, changes: Changes, *, conn: object = None
+    ) -> Job | None:
+        """Change a job and return it, None when it is gone.
+
+        `changes` is a dict, or a function that is given the job as it is in the table and returns
+        one; nobody else can change the job in between. A new `scheduled_at` moves an available or
+        scheduled job to what the new time means.
+        """
+        updated = await self.update_many_jobs([job], changes, conn=conn)
+        return updated[0] if updated else None
+
+    async def update_many_jobs(
+        self, jobs: Iterable[JobOrId], changes: Changes, *, conn: object = None
+    ) -> list[Job]:
+        operation = self.engine.update(ids_of(jobs), change_function(changes))
+        return await self.engine.execute(operation, conn)
+
+    def update_job_sync(self, job: JobOrId, changes: Changes, *, conn: object = None) -> Job | None:
+        updated = self.update_many_jobs_sync([job], changes, conn=conn)
+        return updated[0] if updated else None
+
+    def update_many_jobs_sync(
+        self, jobs: Iterable[JobOrId], changes: Changes, *, conn: object = None
+    ) -> list[Job]:
+        operation = self.engine.update(ids_of(jobs), change_function(changes))
+        return self.engine.execute_sync(operation, conn)
+
+
+def is_inline() -> bool:
+    return instances.testing_mode() == "inline"
+
+
+def without_loop(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def flatten(jobs: Iterable[Job | Iterable[Job]]) -> list[Job]:
+    """`enqueue_many` takes jobs one by one, or any iterables of them."""
+    found: list[Job] = []
+    for each in jobs:
+        if isinstance(each, Job):
+            found.append(each)
+        else:
+            found.extend(each)
+    for job in found:
+        if not isinstance(job, Job):
+            raise InvalidJob(f"got {job!r:.80}; jobs are made by `new`, as in MyWorker.new({{}})")
+    return found
+
+
+async def batches(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[list[Job]]:
+    if isinstance(jobs, AsyncIterable):
+        batch: list[Job] = []
+        async for job in jobs:
+            batch.append(job)
+            if len(batch) == STREAM_BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+        return
+    source = iter(jobs)
+    while batch := list(islice(source, STREAM_BATCH)):
+        yield batch
+
+
+def id_of(job: JobOrId) -> int:
+    identity = job.id if isinstance(job, Job) else job
+    if isinstance(identity, bool) or not isinstance(identity, int):
+        raise InvalidJob(f"got {job!r:.80}; a job is named by its id, or by a job that has one")
+    return identity
+
+
+def ids_of(jobs: Iterable[JobOrId]) -> list[int]:
+    return [id_of(job) for job in jobs]
+
+
+def change_function(changes: Changes) -> Callable[[Job], Mapping[str, Any]]:
+    if callable(changes):
+        return changes
+    clean_changes(changes)  # a mistake is found before anything is locked
+    return lambda _: changes

@@ -1,0 +1,298 @@
+"""Oban: the parts wired together, started and stopped."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Self
+
+from psycopg_pool import AsyncConnectionPool
+
+from oban import configuration, instances, telemetry
+from oban.client import Client
+from oban.engines.base import Due, Engine, Inserted, Resync, Signal, Stop, Undecodable
+from oban.engines.postgres import PostgresEngine
+from oban.errors import InvalidOption, NotStarted
+from oban.lookup import WorkerFinder
+from oban.options import Options
+from oban.pool import configured_dsn, open_pool
+from oban.running.executor import Executor
+from oban.running.producer import Producer, QueueInfo
+from oban.running.stager import Stager
+from oban.running.threads import Threads
+
+STAGER_LABEL = "oban stager"
+
+
+class Oban(Client):
+    """One instance: it enqueues and manages jobs, and runs those of its queues once started.
+
+    `pool` is a psycopg AsyncConnectionPool, a DSN, or an Engine. Without queues the instance is a
+    client and runs nothing. Making one registers it under its name, stopping takes it off again.
+    Options that are wrong raise `InvalidOption`.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: AsyncConnectionPool[Any] | str | Engine,
+        name: str | None = None,
+        node: str | None = None,
+        prefix: str | None = None,
+        queues: Mapping[str, int | Mapping[str, Any]] | None = None,
+        leadership: bool | None = None,
+        lifeline: Mapping[str, Any] | None = None,
+        pruner: Mapping[str, Any] | None = None,
+        refresher: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        stager: Mapping[str, Any] | None = None,
+        metrics: object = None,
+        notifier: object = None,
+        dispatcher: object = None,
+        shutdown_grace_period: float | None = None,
+        cancel_grace_period: float | None = None,
+        listen_dsn: str | None = None,
+        worker_modules: Sequence[str] | None = None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:
+        given = {key: value for key, value in locals().items() if key in OPTION_NAMES}
+        for later in ("notifier", "dispatcher"):
+            if locals()[later] is not None:
+                raise InvalidOption(f"{later} is not in this version yet; leave it out")
+        self.options = Options.parse(given)
+        threads = Threads(f"oban {self.options.name}")
+        super().__init__(
+            self.options.name,
+            make_engine(pool, self.options),
+            Executor(WorkerFinder(worker_modules=self.options.worker_modules), threads),
+        )
+        self.producers: dict[str, Producer] = {}
+        self.stager: Stager | None = None
+        self.supervisor: asyncio.Task[None] | None = None
+        self.asked_to_stop: asyncio.Event | None = None
+        #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
+        self.exiting = False
+        instances.register(self)
+
+    @property
+    def node(self) -> str:
+        return self.options.node
+
+    @staticmethod
+    async def create_pool(
+        dsn: str | None = None,
+        *,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncConnectionPool[Any]:
+        """Open a pool; what is not given is taken from the configuration."""
+        loaded = configuration.load()
+        options = replace(
+            loaded.pool,
+            min_size=loaded.pool.min_size if min_size is None else min_size,
+            max_size=loaded.pool.max_size if max_size is None else max_size,
+            timeout=loaded.pool.timeout if timeout is None else timeout,
+        )
+        return await open_pool(dsn or configured_dsn(loaded), options)
+
+    @staticmethod
+    def get_instance(name: str = "Oban") -> "Oban":
+        """The living instance of that name in this process. Raises `InstanceNotFound`."""
+        found = instances.get(name)
+        assert isinstance(found, Oban)
+        return found
+
+    # Start and stop
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> Self:
+        """Run until `stop`. Returns when all is up; raises, with nothing left open, if it fails."""
+        if self.supervisor is not None:
+            raise NotStarted(f"Oban {self.name!r} is running already; stop it before another start")
+        instances.register(self)
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked_to_stop = asyncio.Event()
+        self.supervisor = asyncio.create_task(self.supervise(ready), name=f"oban {self.name}")
+        try:
+            await asyncio.wait([ready, self.supervisor], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        if not ready.done():
+            failed, self.supervisor = self.supervisor, None
+            instances.unregister(self)
+            await failed
+        return self
+
+    async def stop(self) -> None:
+        """Claim no more, let jobs finish within `shutdown_grace_period`, close what was opened.
+
+        Jobs that are left are stopped and given back, their attempt uncounted. Stopping twice, or
+        what was never started, does no harm.
+        """
+        instances.unregister(self)
+        supervisor, self.supervisor = self.supervisor, None
+        if supervisor is None:
+            await self.engine.close()
+            return
+        assert self.asked_to_stop is not None
+        self.asked_to_stop.set()
+        # The caller may be cancelled while waiting; stopping goes on all the same.
+        await asyncio.shield(supervisor)
+
+    async def supervise(self, ready: "asyncio.Future[None]") -> None:
+        """What runs, from top to bottom; stopping is the way back up."""
+        assert self.asked_to_stop is not None
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.engine.close)
+            await self.engine.open()
+            if self.options.queues:
+                await stack.enter_async_context(background(self.listen()))
+                await stack.enter_async_context(self.staging())
+                await stack.enter_async_context(self.producing())
+            ready.set_result(None)
+            await self.asked_to_stop.wait()
+
+    @asynccontextmanager
+    async def staging(self) -> AsyncIterator[None]:
+        session = self.engine.session(STAGER_LABEL)
+        self.stager = Stager(
+            self.engine, session, self.options.stager, lambda: self.producers, self.wake_queue
+        )
+        try:
+            async with background(self.stager.run()):
+                yield
+        finally:
+            self.stager = None
+            await session.close()
+
+    @asynccontextmanager
+    async def producing(self) -> AsyncIterator[None]:
+        """All queues at once: they start together, and drain together within one grace period."""
+        producers = [self.make_producer(queue) for queue in self.options.queues]
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await together(producer.open() for producer in producers)
+            self.producers = {each.identity.queue: each for each in producers}
+            tasks = [asyncio.create_task(each.run()) for each in producers]
+            yield
+        finally:
+            grace = self.options.shutdown_grace_period
+            if tasks:
+                await together(
+                    each.stop(task, grace, exiting=self.exiting)
+                    for each, task in zip(producers, tasks, strict=True)
+                )
+            else:
+                await together(each.session.close() for each in producers)
+            self.producers = {}
+
+    def make_producer(self, queue: str) -> Producer:
+        return Producer(
+            self.engine,
+            self.executor,
+            self.options.queues[queue],
+            name=self.name,
+            node=self.node,
+            queue=queue,
+            cancel_grace_period=self.options.cancel_grace_period,
+        )
+
+    # Signals: hints, each only wakes whoever looks for itself
+
+    async def listen(self) -> None:
+        async for signal in self.engine.signals():
+            self.hear(signal)
+
+    def hear(self, signal: Signal) -> None:
+        match signal:
+            case Inserted(queue):
+                self.wake_queue(queue)
+            case Due(at):
+                if self.stager:
+                    self.stager.hear_due(at)
+            case Stop(job_id):
+                for producer in self.producers.values():
+                    producer.suspect(job_id)
+            case Resync():
+                if self.stager:
+                    self.stager.alarm.wake()
+                for producer in self.producers.values():
+                    producer.suspect()
+                    producer.wake()
+            case Undecodable(channel, reason):
+                telemetry.execute(
+                    "oban.signals.undecodable", {"channel": channel, "reason": reason}
+                )
+
+    def wake_queue(self, queue: str) -> None:
+        if producer := self.producers.get(queue):
+            producer.wake()
+
+    # Queues
+
+    def check_queue(self, queue: str) -> QueueInfo | None:
+        """What the queue does on this node, None when it does not run here."""
+        producer = self.producers.get(queue)
+        return producer.info() if producer else None
+
+    def check_all_queues(self) -> list[QueueInfo]:
+        return [producer.info() for producer in self.producers.values()]
+
+
+OPTION_NAMES = frozenset(
+    {
+        "name",
+        "node",
+        "prefix",
+        "queues",
+        "leadership",
+        "lifeline",
+        "pruner",
+        "refresher",
+        "scheduler",
+        "stager",
+        "metrics",
+        "shutdown_grace_period",
+        "cancel_grace_period",
+        "listen_dsn",
+        "worker_modules",
+        "limits",
+    }
+)
+
+
+def make_engine(pool: object, options: Options) -> Engine:
+    if hasattr(pool, "traits"):
+        return pool  # type: ignore[return-value]  # an Engine says so by its traits
+    return PostgresEngine(
+        pool,
+        options.prefix,
+        due_within=options.stager.interval,
+        listen_dsn=options.listen_dsn,
+    )
+
+
+@asynccontextmanager
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run beside the body of the `with`, until it is left."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def together(work: Any) -> None:
+    """Await all, whatever fails; then raise the first failure."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

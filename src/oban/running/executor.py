@@ -1,0 +1,215 @@
+"""Running one job: from a claimed row to the Ack that says how its attempt ended."""
+
+import asyncio
+import inspect
+import time
+import traceback
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from oban import telemetry
+from oban.backoff import default_backoff
+from oban.errors import InvalidJob, UnknownWorker
+from oban.job import Job, JobState, seconds
+from oban.lookup import WorkerFinder
+from oban.outcome import Ack, Cancel, Discard, Record, Snooze
+from oban.running.run import Run, StopReason
+from oban.running.threads import Threads
+from oban.text import bounded
+from oban.worker import Definition
+
+#: After so many tries on nodes that do not know its worker a job is discarded.
+MAX_UNKNOWN: Final = 20
+#: Seconds that an asynchronous `backoff` may take.
+BACKOFF_PATIENCE: Final = 5.0
+
+
+class Executor:
+    """Executes runs. Total: whatever the worker does becomes an Ack. Never touches the database."""
+
+    def __init__(self, finder: WorkerFinder, threads: Threads) -> None:
+        self.finder = finder
+        self.threads = threads
+
+    async def execute(self, run: Run) -> Ack:
+        """Run the job and return how it ended.
+
+        Cancelling this is cancelling the job: asked for through `run`, it becomes an Ack; from
+        outside it propagates.
+        """
+        started = time.monotonic_ns()
+        announce_start(run.job, started)
+        error: BaseException | None = None
+        try:
+            definition = self.find(run.job)
+            value = await self.call(definition, run)
+        except UnknownWorker as unknown:
+            error, ack = unknown, unknown_worker(run.job, unknown)
+        except asyncio.CancelledError as cancelled:
+            if run.stop is None and is_cancelled_from_outside():
+                raise
+            error, ack = cancelled, await self.fail(run, cancelled)
+        except (Exception, SystemExit, GeneratorExit) as failure:  # noqa: BLE001  # foreign code
+            error, ack = failure, await self.fail(run, failure)
+        else:
+            ack = conclude(run.job, value)
+        announce_end(run.job, ack, error, started)
+        return ack
+
+    def find(self, job: Job) -> Definition:
+        if trouble := job.extra.get("unreadable"):
+            raise InvalidJob(f"the row of this job cannot be used: {trouble}")
+        return self.finder.find(job.worker)
+
+    async def call(self, definition: Definition, run: Run) -> Any:
+        if definition.is_async:
+            return await definition.call(run.job)
+        run.threaded = True
+        returned = await self.threads.submit(lambda: definition.call(run.job))
+        run.threaded = False
+        if returned.error is not None:
+            raise returned.error
+        if inspect.isawaitable(returned.value):
+            return await returned.value
+        return returned.value
+
+    async def fail(self, run: Run, error: BaseException) -> Ack:
+        """The Ack of an attempt that raised."""
+        job = run.job
+        if run.stop is StopReason.SHUTDOWN:
+            return given_back(job)
+        if run.stop is StopReason.CANCELLED:
+            return acknowledge(job, JobState.CANCELLED, error=describe(error))
+        ack = failed(job, error)
+        if ack.state is JobState.RETRYABLE:
+            return replace(ack, delay=await self.backoff(job))
+        return ack
+
+    async def backoff(self, job: Job) -> float:
+        """Seconds until the next try; the default wherever the worker's own cannot be used."""
+        default = default_backoff(job.attempt, job.max_attempts)
+        try:
+            definition = self.find(job)
+            if definition.backoff is None:
+                return default
+            async with asyncio.timeout(BACKOFF_PATIENCE):
+                given = definition.backoff(job)
+                delay = seconds("backoff", await given if inspect.isawaitable(given) else given)
+            if delay < 0:
+                raise InvalidJob(f"backoff is {delay}; it is 0 or more seconds")
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # foreign code
+            metadata = {"job": job, "delay": default, **telemetry.describe_error(error)}
+            telemetry.execute("oban.job.bad_backoff", metadata)
+            return default
+        return delay
+
+
+def conclude(job: Job, value: object) -> Ack:
+    """What the worker's return value means."""
+    match value:
+        case Record():
+            return acknowledge(
+                job, JobState.COMPLETED, meta={"recorded": True, "return": value.encoded}
+            )
+        case Snooze():
+            return acknowledge(
+                job,
+                JobState.SCHEDULED,
+                delay=seconds("seconds", value.seconds),
+                meta={**(value.meta or {}), "snoozed": count(job, "snoozed") + 1},
+                counted=False,
+            )
+        case Cancel():
+            return acknowledge(job, JobState.CANCELLED, error=reason(value.reason))
+        case Discard():
+            return acknowledge(job, JobState.DISCARDED, error=reason(value.reason))
+        case _:
+            return acknowledge(job, JobState.COMPLETED)
+
+
+def failed(job: Job, error: BaseException) -> Ack:
+    """Retryable by the default backoff while attempts are left, else discarded."""
+    if job.attempt >= job.max_attempts:
+        return acknowledge(job, JobState.DISCARDED, error=describe(error))
+    delay = default_backoff(job.attempt, job.max_attempts)
+    return acknowledge(job, JobState.RETRYABLE, error=describe(error), delay=delay)
+
+
+def given_back(job: Job) -> Ack:
+    """As if it had not been claimed."""
+    return acknowledge(job, JobState.AVAILABLE, counted=False)
+
+
+def unknown_worker(job: Job, error: UnknownWorker) -> Ack:
+    """Back to the table uncounted: during a deployment another node may know the worker."""
+    tries = count(job, "unknown_worker") + 1
+    given_up = tries >= MAX_UNKNOWN
+    return acknowledge(
+        job,
+        JobState.DISCARDED if given_up else JobState.SCHEDULED,
+        error=bounded(str(error)),
+        delay=None if given_up else default_backoff(tries, MAX_UNKNOWN),
+        meta={"unknown_worker": tries},
+        counted=False,
+    )
+
+
+def acknowledge(job: Job, state: JobState, **details: Any) -> Ack:
+    assert job.id is not None
+    return Ack(job.id, job.attempt, state, **details)
+
+
+def count(job: Job, name: str) -> int:
+    """A counter in meta, which may hold anything when somebody else wrote it."""
+    value = job.meta.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def reason(given: object) -> str:
+    if given is None:
+        return "no reason given"
+    return bounded(given if isinstance(given, str) else repr(given))
+
+
+def describe(error: BaseException) -> str:
+    """The whole traceback, in a form that the database takes."""
+    try:
+        lines = traceback.format_exception(error)
+    except Exception:  # noqa: BLE001  # an exception can break even its own description
+        lines = [f"{type(error).__qualname__} (it cannot be described)"]
+    return bounded("".join(lines))
+
+
+def is_cancelled_from_outside() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def announce_start(job: Job, started: int) -> None:
+    if telemetry.listening("oban.job.start"):
+        telemetry.execute("oban.job.start", {"job": job, "monotonic_time": started})
+
+
+def announce_end(job: Job, ack: Ack, error: BaseException | None, started: int) -> None:
+    name = "oban.job.stop" if error is None else "oban.job.exception"
+    if not telemetry.listening(name):
+        return
+    now = time.monotonic_ns()
+    metadata = {
+        "job": job,
+        "state": ack.state,
+        "duration": now - started,
+        "queue_time": queue_time(job),
+        "monotonic_time": now,
+    }
+    if error is not None:
+        metadata |= telemetry.describe_error(error)
+    telemetry.execute(name, metadata)
+
+
+def queue_time(job: Job) -> int:
+    """Nanoseconds between the moment the job was due and its claim, by the database's clock."""
+    if job.attempted_at is None or job.scheduled_at is None:
+        return 0
+    return max(0, (job.attempted_at - job.scheduled_at) // timedelta(microseconds=1) * 1000)

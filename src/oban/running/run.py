@@ -1,0 +1,41 @@
+"""One attempt in flight: the job, the code that runs for it, and how it is asked to stop."""
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from oban.job import Job
+from oban.outcome import Ack, AttemptKey
+
+
+class StopReason(Enum):
+    #: Somebody cancelled the job: its row says so already.
+    CANCELLED = auto()
+    #: This node stops: the job is given back and runs again elsewhere.
+    SHUTDOWN = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    job: Job
+    stop: StopReason | None = None
+    #: Whether its code is on a thread, which cannot be stopped from outside.
+    threaded: bool = False
+    task: asyncio.Task[Ack] = field(init=False)
+
+    @property
+    def key(self) -> AttemptKey:
+        assert self.job.id is not None
+        return (self.job.id, self.job.attempt)
+
+    def ask_to_stop(self, reason: StopReason) -> None:
+        """Let `job.cancelled()` say so; the code may look at it, or not."""
+        self.stop = reason
+        self.job.stop_requested = True
+
+    def force(self) -> bool:
+        """Cancel the task if that can stop the code; say whether it was possible."""
+        if self.threaded or self.task.done():
+            return False
+        self.task.cancel()
+        return True
