@@ -1,6 +1,8 @@
 """A real PostgreSQL for every test: embedded, or the one that OBAN_TEST_DSN names."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -19,15 +21,33 @@ from oban.engines.postgres import PostgresEngine
 TABLES = ("oban_jobs", "oban_leaders", "oban_producers", "oban_owners", "oban_owned_queues")
 
 
+FOLDER = "OBAN_TEST_FOLDER"
+
+
+def pytest_configure() -> None:
+    """Name the folder of the embedded server, for this process and those it starts."""
+    if FOLDER not in os.environ:
+        # Not pytest's own folder: run by root, the server's account could not enter it.
+        folder = Path(tempfile.mkdtemp(prefix="oban-test-"))
+        folder.chmod(0o755)
+        os.environ[FOLDER] = str(folder)
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = Path(os.environ.pop(FOLDER))
+        oban.embedded.stop(folder / "postgres")
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="session")
-def server_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_dsn() -> Iterator[str]:
     """The server, as a superuser; shared by the processes that run tests in parallel."""
     if given := os.environ.get("OBAN_TEST_DSN"):
         yield given
         return
-    run = tmp_path_factory.getbasetemp()
-    folder = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
-    with oban.embedded.start(Path(folder) / "postgres", durable=False) as server:
+    folder = Path(os.environ[FOLDER])
+    with oban.embedded.start(folder / "postgres", durable=False) as server:
         yield server.dsn
 
 

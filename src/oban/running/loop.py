@@ -2,17 +2,9 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import Final
 
 from oban import telemetry
-
-#: Longest wait after a failed tick: a database that returns is noticed soon.
-LONGEST_BACKOFF: Final = 2.0
-
-
-def backoff_after(failures: int, shortest: float = 0.05) -> float:
-    """Seconds to wait after so many failures in a row."""
-    return min(LONGEST_BACKOFF, shortest * 2.0 ** min(failures - 1, 16))
+from oban.backoff import outage_backoff
 
 
 class Alarm:
@@ -54,7 +46,7 @@ class Loop(ABC):
                 failures = 0
             except Exception as error:  # noqa: BLE001  # whatever fails, the loop must live on
                 failures += 1
-                delay = backoff_after(failures)
+                delay = outage_backoff(failures)
                 metadata = {"failures": failures, "delay": delay, **telemetry.describe_error(error)}
                 telemetry.execute(f"{self.name}.outage", metadata)
             await self.alarm.rest(delay)

@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from oban import telemetry
+from oban.backoff import outage_backoff
 from oban.engines.base import Engine, ProducerIdentity, Turn
 from oban.errors import DataRefused
 from oban.job import Job
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.executor import Executor, describe, failed, given_back
-from oban.running.loop import Alarm, backoff_after
+from oban.running.loop import Alarm
 from oban.running.run import Run, StopReason
 
 #: Acks in one statement; more wait for the next turn.
@@ -146,7 +147,7 @@ class Producer:
             await asyncio.sleep(self.debounce_interval - since)
 
     async def back_off(self, failures: int, error: Exception) -> None:
-        delay = backoff_after(failures)
+        delay = outage_backoff(failures)
         telemetry.execute(
             "oban.producer.outage",
             {

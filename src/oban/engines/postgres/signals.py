@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import psycopg
-from tenacity import RetryCallState, wait_exponential_jitter
 
+from oban.backoff import outage_backoff
 from oban.engines.base import Resync, Signal
 from oban.engines.postgres.channels import Channels
 from oban.engines.postgres.connections.own import Connector
@@ -16,7 +16,6 @@ from oban.errors import DatabaseUnavailable
 LABEL: Final = "oban listen"
 #: Seconds of silence after which the connection is asked whether it is still there.
 QUIET: Final = 15.0
-RECONNECT: Final = wait_exponential_jitter(initial=0.05, max=1.5, jitter=0.5)
 
 
 async def listen(connector: Connector, channels: Channels) -> AsyncIterator[Signal]:
@@ -27,7 +26,7 @@ async def listen(connector: Connector, channels: Channels) -> AsyncIterator[Sign
             connection = await connector.open(LABEL)
         except DatabaseUnavailable:
             failures += 1
-            await asyncio.sleep(pause(failures))
+            await asyncio.sleep(outage_backoff(failures))
             continue
         try:
             await subscribe(connection, channels)
@@ -37,7 +36,7 @@ async def listen(connector: Connector, channels: Channels) -> AsyncIterator[Sign
                 yield signal
         except (psycopg.Error, TimeoutError):
             failures += 1
-            await asyncio.sleep(pause(failures))
+            await asyncio.sleep(outage_backoff(failures))
         finally:
             await connection.close()
 
@@ -58,9 +57,3 @@ async def hear(
         # A half-open connection is silent too; only an answer tells them apart.
         async with asyncio.timeout(QUIET):
             await connection.execute(b"select 1")
-
-
-def pause(failures: int) -> float:
-    state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]  # only the count is read
-    state.attempt_number = failures
-    return RECONNECT(state)
