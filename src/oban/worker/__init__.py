@@ -1,0 +1,28 @@
+"""Workers: what `@worker` makes of a class and `@job` of a function, and the registry of them.
+
+`naming` says what a worker is stored under, `options` what its jobs may be given, `arguments` how
+a function's arguments are stored, `jobs` how jobs are built and enqueued.
+"""
+
+from oban.worker.decorators import Worker, job, worker
+from oban.worker.definition import Definition, forget, registered
+from oban.worker.jobs import ClassJobs, FunctionJobs
+from oban.worker.naming import require_importable
+from oban.worker.options import LATER_OPTIONS, JobOptions
+from oban.worker.signatures import FunctionCalls, FunctionWorker
+
+__all__ = [
+    "LATER_OPTIONS",
+    "ClassJobs",
+    "Definition",
+    "FunctionCalls",
+    "FunctionJobs",
+    "FunctionWorker",
+    "JobOptions",
+    "Worker",
+    "forget",
+    "job",
+    "registered",
+    "require_importable",
+    "worker",
+]

@@ -1,0 +1,100 @@
+"""The options a job is built with: which there are, which of two wins, what fields they become."""
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, TypedDict
+
+from oban.errors import InvalidOption
+from oban.job import Job, Seconds, due_at
+
+
+class JobOptions(TypedDict, total=False):
+    queue: str
+    priority: int
+    max_attempts: int
+    tags: Iterable[str]
+    meta: Mapping[str, Any]
+    scheduled_at: datetime | None
+    schedule_in: Seconds | None
+
+
+OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
+
+#: Two ways to say when; whoever gives one of them replaces both.
+WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
+
+#: Options that are named in the documentation of later versions, and what they will do.
+LATER_OPTIONS: Final[Mapping[str, str]] = {
+    "cron": "enqueue the worker on a schedule",
+    "unique": "keep jobs from being enqueued twice",
+    "limits": "share named limits between queues",
+    "weight": "say how much of a rate limit a job uses up",
+    "executor": "choose between the event loop, a thread and a process",
+    "timeout": "stop an attempt that takes too long",
+    "deadline": "cancel a job that could not start in time",
+    "retry_on": "choose the backoff by exception",
+    "discard_on": "discard by exception",
+    "cancel_on": "cancel by exception",
+    "snooze_on": "snooze by exception",
+    "encrypted": "keep the arguments secret in the database",
+    "aliases": "run jobs stored under a worker's former name",
+}
+
+
+def check_options(
+    owner: str, options: Mapping[str, Any], also: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return `options`, all of which are known.
+
+    Raises TypeError for one that does not exist, naming the nearest that does, among them the
+    names in `also`; InvalidOption for one that this version does not have yet. The None of such
+    an option asks for nothing and is dropped.
+    """
+    known = {}
+    for name, value in options.items():
+        if name in OPTION_NAMES:
+            known[name] = value
+        elif name not in LATER_OPTIONS:
+            raise TypeError(f"{owner} has no option {name!r}; {advice(name, tuple(also))}")
+        elif value is not None:
+            raise InvalidOption(
+                f"{owner} is given {name}, which this version does not have yet; a later one "
+                f"will {LATER_OPTIONS[name]}. Leave it out for now"
+            )
+    return known
+
+
+def advice(name: str, also: tuple[str, ...]) -> str:
+    nearest = difflib.get_close_matches(name, also + OPTION_NAMES, n=1)
+    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{guess}The options are {', '.join(OPTION_NAMES)}"
+
+
+def merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Both together; what is `given` replaces the default, tags and meta as a whole."""
+    merged = {**defaults, **given}
+    if not WHEN.isdisjoint(given):
+        for name in WHEN - given.keys():
+            merged.pop(name, None)
+    return merged
+
+
+def job_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a job built now: `schedule_in` counts from here."""
+    fields = dict(options)
+    if "schedule_in" in fields:
+        fields["scheduled_at"] = due_at(fields.get("scheduled_at"), fields.pop("schedule_in"))
+    return fields
+
+
+def settle(worker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options that many jobs are built from: proved on one job, and nobody else's to change.
+
+    Raises InvalidJob for a value that a job cannot have.
+    """
+    job = Job(worker=worker, **job_fields(options))
+    own = {name: getattr(job, name) for name in ("tags", "meta") if name in options}
+    return MappingProxyType({**options, **copy.deepcopy(own)})
