@@ -1,0 +1,298 @@
+"""Every option of an `Oban` and of its parts: named, defaulted and validated in one place.
+
+A part that runs has one frozen class here. The annotation of a field is its whole rule, so that
+adding an option is adding a line: the type, and in `Annotated` the range and whether it is secret.
+"""
+
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, get_args, get_origin
+
+from oban.errors import InvalidJob, InvalidOption
+from oban.job import MAX_NAME_LENGTH, clean_name, clean_text
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number, or the size of a text in bytes, may be; `why` explains the bound."""
+
+    low: int | float
+    high: int | float
+    why: str = ""
+
+
+#: Marks text that may hold a password: messages never quote it, and the field hides it in `repr`.
+SECRET: Final = "secret"  # noqa: S105  # a mark, not a password
+
+DAY: Final = 86_400
+TEXT: Final = Range(1, 4_096)
+PREFIX: Final = Range(
+    1, 40, "the prefix is part of a channel's name, of which PostgreSQL allows 63 bytes"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Options that hold only valid values, however they were built."""
+
+    #: What stands before an option's name in a message.
+    path: ClassVar[str] = ""
+    #: The option that a bare value stands for.
+    shorthand: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name, value in check(type(self), self.path, given).items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions(Part):
+    """How one queue runs on one node. `limit` is how many of its jobs run there at once."""
+
+    path: ClassVar[str] = "queue."
+    shorthand: ClassVar[str | None] = "limit"
+
+    limit: Annotated[int, Range(1, 1_000_000)] = 10
+    paused: bool = False
+    debounce_interval: Annotated[float, Range(0, 60)] = 0.005
+
+    @classmethod
+    def parse(cls, name: str, given: object) -> Self:
+        """The options of the queue `name` from a limit or a table."""
+        return parse(cls, f"queues.{check_name('queue', name)}.", given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagerOptions(Part):
+    """How jobs that are due become available: how often it looks, how many at a time."""
+
+    path: ClassVar[str] = "stager."
+
+    interval: Annotated[float, Range(0.01, 3_600)] = 1.0
+    limit: Annotated[int, Range(1, 1_000_000)] = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions(Part):
+    """The pool of connections that enqueues and manages."""
+
+    path: ClassVar[str] = "pool_"
+
+    min_size: Annotated[int, Range(0, 10_000)] = 1
+    max_size: Annotated[int, Range(1, 10_000)] = 10
+    timeout: Annotated[float, Range(0.01, DAY)] = 30.0
+    max_lifetime: Annotated[float, Range(1, 365 * DAY)] = 3_600.0
+    max_idle: Annotated[float, Range(1, 365 * DAY)] = 600.0
+    #: Whether a connection is tried before it is handed out.
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        Part.__post_init__(self)
+        if self.min_size > self.max_size:
+            raise InvalidOption(
+                f"pool_min_size is {self.min_size} and pool_max_size is {self.max_size}; "
+                "the first is at most the second"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(Part):
+    """What a whole `Oban` is told. Without queues it is a client: it runs nothing."""
+
+    name: Annotated[str, Range(1, MAX_NAME_LENGTH)] = "Oban"
+    node: Annotated[str, Range(1, 255)] = field(default_factory=socket.gethostname)
+    prefix: Annotated[str, PREFIX] = "public"
+    queues: Mapping[str, QueueOptions] = field(default_factory=dict)
+    stager: StagerOptions = field(default_factory=StagerOptions)
+    #: How long running jobs are waited for before they are stopped and given back.
+    shutdown_grace_period: Annotated[float, Range(0, DAY)] = 15.0
+    #: How long a cancelled job may go on before its task is cancelled.
+    cancel_grace_period: Annotated[float, Range(0, DAY)] = 5.0
+    #: Where to LISTEN when the pool's connections cannot, as behind PgBouncer.
+    listen_dsn: Annotated[str | None, TEXT, SECRET] = field(default=None, repr=False)
+    #: The modules a job's worker may be imported from; None leaves it to the application root.
+    worker_modules: tuple[str, ...] | None = None
+
+    @classmethod
+    def parse(cls, given: Mapping[str, object]) -> Self:
+        """Options from plain values, as from the arguments of `Oban` or a file; None is unset."""
+        return parse(cls, cls.path, given)
+
+
+#: Options that exist elsewhere and come in later versions, each with the value that means nothing.
+LATER: Final[Mapping[str, Mapping[str, object]]] = {
+    "Options": {
+        "leadership": None,
+        "lifeline": None,
+        "limits": None,
+        "metrics": None,
+        "pruner": None,
+        "refresher": None,
+        "scheduler": None,
+    },
+    "QueueOptions": {
+        "burst": None,
+        "claim_ahead": "auto",
+        "global_limit": None,
+        "partition": None,
+        "rate_limit": None,
+    },
+}
+
+P = TypeVar("P", bound=Part)
+
+
+def parse(part: type[P], path: str, given: object) -> P:
+    """Build `part` from a table, or from the bare value it has a shorthand for."""
+    if isinstance(given, part):
+        return given
+    bare = isinstance(given, str | int | float) and not isinstance(given, bool)
+    table = {part.shorthand: given} if part.shorthand and bare else given
+    if not isinstance(table, Mapping):
+        short = f"a {part.shorthand} or " if part.shorthand else ""
+        raise InvalidOption(
+            f"{path.rstrip('.')} is {given!r:.80}; it is {short}a table of {', '.join(rules(part))}"
+        )
+    known = rules(part)
+    given = {key: value for key, value in table.items() if value is not None or key not in known}
+    return part(**check(part, path, given))
+
+
+def check(part: type[Part], path: str, given: Mapping[Any, object]) -> dict[str, Any]:
+    """Return the values given for options of `part`, each valid; raise InvalidOption otherwise."""
+    known, later = rules(part), LATER.get(part.__name__, {})
+    cleaned = {}
+    for key, value in given.items():
+        if key in known:
+            cleaned[key] = clean(path + key, known[key], value)
+        elif key not in later:
+            raise unknown(path, key, known, later)
+        elif not (value is None or value is False or value in ({}, later[key])):
+            raise InvalidOption(
+                f"{path}{key} is {value!r:.80}, and {path}{key} is not in this version yet; "
+                "remove it, or leave it empty"
+            )
+    return cleaned
+
+
+def unknown(
+    path: str, key: object, known: Iterable[str], later: Iterable[str] = ()
+) -> InvalidOption:
+    nearest = get_close_matches(str(key), [*known, *later], n=1)
+    hint = f" (the nearest is {path}{nearest[0]})" if nearest else ""
+    return InvalidOption(f"{path}{key} is not an option{hint}; there are: {', '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an annotation asks of a value."""
+
+    kind: Any
+    optional: bool
+    range: Range | None
+    secret: bool
+
+    @classmethod
+    def of(cls, annotation: Any) -> Self:
+        marks: list[Any] = []
+        if get_origin(annotation) is Annotated:
+            annotation, *marks = get_args(annotation)
+        arms = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        (kind,) = (arm for arm in arms if arm is not NoneType)
+        ranges = [mark for mark in marks if isinstance(mark, Range)]
+        return cls(
+            kind=kind,
+            optional=NoneType in arms,
+            range=ranges[0] if ranges else TEXT if kind is str else None,
+            secret=SECRET in marks,
+        )
+
+    def allows(self, value: object) -> bool:
+        if self.kind is bool:
+            return isinstance(value, bool)
+        assert self.range is not None, "a number without a range is unbounded"
+        if self.kind is str:
+            return (
+                isinstance(value, str)
+                and bool(value.strip())
+                and self.range.low <= len(value.encode(errors="replace")) <= self.range.high
+            )
+        numbers = int if self.kind is int else int | float
+        return (
+            isinstance(value, numbers)
+            and not isinstance(value, bool)
+            and self.range.low <= value <= self.range.high
+        )
+
+    def __str__(self) -> str:
+        if self.kind is bool:
+            return "true or false"
+        assert self.range is not None
+        low, high = f"{self.range.low:_}", f"{self.range.high:_}"
+        why = f": {self.range.why}" if self.range.why else ""
+        if self.kind is str:
+            return f"text of {low} to {high} bytes{why}"
+        noun = "a whole number" if self.kind is int else "a number of seconds"
+        return f"{noun} from {low} to {high}{why}"
+
+
+def rules(part: type[Part]) -> dict[str, Rule]:
+    return {each.name: Rule.of(each.type) for each in fields(part)}
+
+
+def clean(path: str, rule: Rule, value: object) -> Any:
+    """Return `value` in the type the rule names, or raise InvalidOption saying what it asks."""
+    if value is None and rule.optional:
+        return None
+    if isinstance(rule.kind, type) and issubclass(rule.kind, Part):
+        return parse(rule.kind, f"{path}.", value)
+    match get_origin(rule.kind):
+        case None:
+            return clean_plain(path, rule, value)
+        case origin if origin is tuple:
+            return clean_list(path, rule, value)
+        case _:
+            return clean_table(path, rule, value)
+
+
+def clean_plain(path: str, rule: Rule, value: object) -> Any:
+    if not rule.allows(value):
+        got = f"a {type(value).__name__} that is not shown" if rule.secret else f"{value!r:.80}"
+        raise InvalidOption(f"{path} is {got}; it is {rule}")
+    if isinstance(value, str):
+        check_text(path, value, secret=rule.secret)
+    return rule.kind(value)
+
+
+def clean_list(path: str, rule: Rule, value: object) -> tuple[Any, ...]:
+    item = Rule.of(get_args(rule.kind)[0])
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidOption(f"{path} is {value!r:.80}; it is a list, each {item}")
+    return tuple(clean(f"{path}[{at}]", item, each) for at, each in enumerate(value))
+
+
+def clean_table(path: str, rule: Rule, value: object) -> dict[str, Any]:
+    item = Rule.of(get_args(rule.kind)[1])
+    if not isinstance(value, Mapping):
+        raise InvalidOption(f"{path} is {value!r:.80}; it is a table of names and their options")
+    named = {check_name(f"a name in {path}", name): each for name, each in value.items()}
+    return {name: clean(f"{path}.{name}", item, each) for name, each in named.items()}
+
+
+def check_name(path: str, value: object) -> str:
+    try:
+        return clean_name(path, value)
+    except InvalidJob as error:
+        raise InvalidOption(str(error)) from None
+
+
+def check_text(path: str, value: str, *, secret: bool) -> None:
+    try:
+        clean_text(path, value)
+    except InvalidJob as error:
+        hidden = f"{path} holds a NUL character or is not valid Unicode text; it is not shown"
+        raise InvalidOption(hidden if secret else str(error)) from None
