@@ -75,5 +75,5 @@ def read_dsn(dsn: str) -> dict[str, str | int | None] | None:
     """The parameters in a connection string, or None when it is none."""
     try:
         return dict(conninfo_to_dict(dsn)) if "\0" not in dsn else None
-    except (psycopg.Error, UnicodeEncodeError):
+    except (psycopg.Error, UnicodeError):
         return None

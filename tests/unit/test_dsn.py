@@ -45,6 +45,7 @@ def test_a_dsn_is_shown_without_its_passwords(dsn: str, masked: str) -> None:
         "postgresql://u:sec@ret@h/db",
         "postgresql://u:sec/ret@h/db",
         "postgresql://u:sec%ret@h/db",
+        "postgresql://u:sec%AAret@h/db",
         "postgresql://h?password=sec@ret",
         "postgresql+psycopg://u:secret@h/db",
         "host=h password=sec ret",
