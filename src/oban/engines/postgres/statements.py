@@ -21,7 +21,7 @@ Row = Sequence[Any]
 Rows = Sequence[Row]
 Steps = Generator["Statement", Rows, T]
 
-FILES: Final = ("jobs", "runs", "nodes", "reads")
+FILES: Final = ("jobs", "runs", "nodes", "reads", "schema")
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 

@@ -1,9 +1,11 @@
--- What a running attempt needs to be stopped: set while a cancelled job's code still runs.
--- Adding a column without a default, or with a constant one, rewrites no table.
+-- What a running attempt needs to be stopped: `stopping_at`, set while a cancelled job's code still
+-- runs. The others are missing from old installations of the other packages.
 -- transaction: yes
 
-alter table {prefix}.oban_jobs add column if not exists stopping_at timestamp;
-alter table {prefix}.oban_jobs add column if not exists meta jsonb default '{}';
-alter table {prefix}.oban_jobs add column if not exists tags text[] default '{}';
-alter table {prefix}.oban_jobs add column if not exists cancelled_at timestamp;
-alter table {prefix}.oban_jobs add column if not exists discarded_at timestamp;
+-- Adding columns without a default, or with a constant one, rewrites no table.
+alter table {prefix}.oban_jobs
+  add column if not exists stopping_at timestamp,
+  add column if not exists meta jsonb default '{}',
+  add column if not exists tags text[] default '{}',
+  add column if not exists cancelled_at timestamp,
+  add column if not exists discarded_at timestamp;

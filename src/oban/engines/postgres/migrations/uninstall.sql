@@ -1,0 +1,33 @@
+-- Takes away what we made. Where another package made oban_jobs it stays, with everything that
+-- package made and may still use, and only what was added to it is removed. Nothing is dropped that
+-- something else depends on: that is an error, and the transaction undoes the rest.
+
+drop trigger if exists oban_notify_inserted on {prefix}.oban_jobs;
+
+drop function if exists {prefix}.oban_notify_inserted();
+
+do $$
+declare
+  jobs constant oid := to_regclass(quote_ident({prefix_text}) || '.oban_jobs');
+begin
+  if jobs is null then
+    return;
+  end if;
+  if exists (
+    select from pg_attribute
+    where attrelid = jobs and attname = 'id'
+      and col_description(jobs, attnum) = 'made by Oban for Python'
+  ) then
+    drop table {prefix}.oban_jobs;
+    drop table if exists {prefix}.oban_leaders, {prefix}.oban_producers, {prefix}.oban_peers;
+    drop type {prefix}.oban_job_state;
+  else
+    drop index if exists
+      {prefix}.oban_jobs_available_index, {prefix}.oban_jobs_exhausted_index,
+      {prefix}.oban_jobs_due_index, {prefix}.oban_jobs_running_index;
+    alter table {prefix}.oban_jobs drop column if exists stopping_at;
+  end if;
+end $$;
+
+drop table if exists
+  {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_migrations;
