@@ -14,7 +14,7 @@ from oban.engines.base import Due, Engine, Inserted, Resync, Signal, Stop, Undec
 from oban.engines.postgres import PostgresEngine
 from oban.errors import InvalidOption, NotStarted
 from oban.lookup import WorkerFinder
-from oban.options import Options
+from oban.options import Options, PoolOptions
 from oban.pool import configured_dsn, open_pool
 from oban.running.executor import Executor
 from oban.running.producer import Producer, QueueInfo
@@ -86,15 +86,19 @@ class Oban(Client):
         max_size: int | None = None,
         timeout: float | None = None,
     ) -> AsyncConnectionPool[Any]:
-        """Open a pool; what is not given is taken from the configuration."""
-        loaded = configuration.load()
+        """Open a pool. Without a DSN, this and the sizes come from the configuration."""
+        if dsn is None:
+            loaded = configuration.load()
+            dsn, configured = configured_dsn(loaded), loaded.pool
+        else:
+            configured = PoolOptions()
         options = replace(
-            loaded.pool,
-            min_size=loaded.pool.min_size if min_size is None else min_size,
-            max_size=loaded.pool.max_size if max_size is None else max_size,
-            timeout=loaded.pool.timeout if timeout is None else timeout,
+            configured,
+            min_size=configured.min_size if min_size is None else min_size,
+            max_size=configured.max_size if max_size is None else max_size,
+            timeout=configured.timeout if timeout is None else timeout,
         )
-        return await open_pool(dsn or configured_dsn(loaded), options)
+        return await open_pool(dsn, options)
 
     @staticmethod
     def get_instance(name: str = "Oban") -> "Oban":
