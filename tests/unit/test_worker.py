@@ -348,10 +348,13 @@ async def test_own_parameters_bind_first_and_options_settles_the_clash(ledger: L
     bound = clashing.options(queue="ours", priority=4, conn="transaction")
     await bound.enqueue("mine", "c")
     bound.options(priority=5).enqueue_sync(queue="mine", conn="c")
-    first, second = ledger.jobs
+    await bound.enqueue_many([{"queue": "many"}])
+    bound.enqueue_many_sync([{"queue": "many"}], conn="other")
+    first, second, *many = ledger.jobs
+    assert [each.queue for each in many] == ["ours", "ours"]
     assert first.args == second.args == {"queue": "mine", "conn": "c"}
     assert (first.queue, first.priority, second.queue, second.priority) == ("ours", 4, "ours", 5)
-    assert ledger.conns == ["transaction", "transaction"]
+    assert ledger.conns == ["transaction", "transaction", "transaction", "other"]
 
 
 async def test_function_workers_enqueue_one_and_many(ledger: Ledger) -> None:
