@@ -4,24 +4,49 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from psycopg_pool import AsyncConnectionPool
 
-from oban import configuration, instances, telemetry
+from oban import configuration, instances
 from oban.client import Client
-from oban.engines.base import Due, Engine, Inserted, Resync, Signal, Stop, Undecodable
+from oban.engines.base import Due, Engine, Inserted, Resync, Signal, Stop
 from oban.engines.postgres import PostgresEngine
-from oban.errors import InvalidOption, NotStarted
+from oban.errors import NotStarted
 from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions
 from oban.pool import configured_dsn, open_pool
 from oban.running.executor import Executor
+from oban.running.listener import Listener
 from oban.running.producer import Producer, QueueInfo
 from oban.running.stager import Stager
 from oban.running.threads import Threads
 
 STAGER_LABEL = "oban stager"
+
+
+class ObanOptions(TypedDict, total=False):
+    """The options of an Oban; what they mean and their defaults stand in `oban.options`."""
+
+    name: str | None
+    node: str | None
+    prefix: str | None
+    queues: Mapping[str, int | Mapping[str, Any]] | None
+    stager: Mapping[str, Any] | None
+    shutdown_grace_period: float | None
+    cancel_grace_period: float | None
+    listen_dsn: str | None
+    worker_modules: Sequence[str] | None
+    # Later versions bring these; until then each takes only what means nothing.
+    leadership: bool | None
+    lifeline: Mapping[str, Any] | None
+    pruner: Mapping[str, Any] | None
+    refresher: Mapping[str, Any] | None
+    scheduler: Mapping[str, Any] | None
+    metrics: object
+    limits: Mapping[str, Any] | None
+    notifier: object
+    dispatcher: object
 
 
 class Oban(Client):
@@ -33,33 +58,9 @@ class Oban(Client):
     """
 
     def __init__(
-        self,
-        *,
-        pool: AsyncConnectionPool[Any] | str | Engine,
-        name: str | None = None,
-        node: str | None = None,
-        prefix: str | None = None,
-        queues: Mapping[str, int | Mapping[str, Any]] | None = None,
-        leadership: bool | None = None,
-        lifeline: Mapping[str, Any] | None = None,
-        pruner: Mapping[str, Any] | None = None,
-        refresher: Mapping[str, Any] | None = None,
-        scheduler: Mapping[str, Any] | None = None,
-        stager: Mapping[str, Any] | None = None,
-        metrics: object = None,
-        notifier: object = None,
-        dispatcher: object = None,
-        shutdown_grace_period: float | None = None,
-        cancel_grace_period: float | None = None,
-        listen_dsn: str | None = None,
-        worker_modules: Sequence[str] | None = None,
-        limits: Mapping[str, Any] | None = None,
+        self, *, pool: AsyncConnectionPool[Any] | str | Engine, **options: Unpack[ObanOptions]
     ) -> None:
-        given = {key: value for key, value in locals().items() if key in OPTION_NAMES}
-        for later in ("notifier", "dispatcher"):
-            if locals()[later] is not None:
-                raise InvalidOption(f"{later} is not in this version yet; leave it out")
-        self.options = Options.parse(given)
+        self.options = Options.parse(options)
         threads = Threads(f"oban {self.options.name}")
         super().__init__(
             self.options.name,
@@ -157,7 +158,7 @@ class Oban(Client):
             stack.push_async_callback(self.engine.close)
             await self.engine.open()
             if self.options.queues:
-                await stack.enter_async_context(background(self.listen()))
+                await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.staging())
                 await stack.enter_async_context(self.producing())
             ready.set_result(None)
@@ -210,10 +211,6 @@ class Oban(Client):
 
     # Signals: hints, each only wakes whoever looks for itself
 
-    async def listen(self) -> None:
-        async for signal in self.engine.signals():
-            self.hear(signal)
-
     def hear(self, signal: Signal) -> None:
         match signal:
             case Inserted(queue):
@@ -230,10 +227,6 @@ class Oban(Client):
                 for producer in self.producers.values():
                     producer.suspect()
                     producer.wake()
-            case Undecodable(channel, reason):
-                telemetry.execute(
-                    "oban.signals.undecodable", {"channel": channel, "reason": reason}
-                )
 
     def wake_queue(self, queue: str) -> None:
         if producer := self.producers.get(queue):
@@ -248,28 +241,6 @@ class Oban(Client):
 
     def check_all_queues(self) -> list[QueueInfo]:
         return [producer.info() for producer in self.producers.values()]
-
-
-OPTION_NAMES = frozenset(
-    {
-        "name",
-        "node",
-        "prefix",
-        "queues",
-        "leadership",
-        "lifeline",
-        "pruner",
-        "refresher",
-        "scheduler",
-        "stager",
-        "metrics",
-        "shutdown_grace_period",
-        "cancel_grace_period",
-        "listen_dsn",
-        "worker_modules",
-        "limits",
-    }
-)
 
 
 def make_engine(pool: object, options: Options) -> Engine:

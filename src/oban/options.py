@@ -130,6 +130,8 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
         "lifeline": None,
         "limits": None,
         "metrics": None,
+        "notifier": None,
+        "dispatcher": None,
         "pruner": None,
         "refresher": None,
         "scheduler": None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from oban import Job, Oban, telemetry, worker
+from oban import Job, Oban, Worker, telemetry, worker
 
 #: Written outside the queue's own tables: what really ran, whatever those say.
 RUNS = (
@@ -61,7 +61,7 @@ LEDGERS: dict[str, Ledger] = {}
 
 
 @worker()
-class Noting:
+class Noting(Worker):
     async def process(self, job: Job) -> None:
         dsn = job.args["dsn"]
         ledger = LEDGERS.setdefault(dsn, Ledger(dsn))

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.proxy import Proxy
 from tests.running.support import named, reached
 
-from oban import Job, Oban, worker
+from oban import Job, Oban, Worker, worker
 from oban.engines.base import JobFilter
 from oban.errors import OutcomeUnknown
 
@@ -21,7 +21,7 @@ def fresh() -> None:
 
 
 @worker()
-class Noting:
+class Noting(Worker):
     async def process(self, job: Job) -> None:
         RAN.append(job.args["n"])
 
@@ -155,7 +155,7 @@ async def test_an_outage_while_jobs_run_keeps_their_outcome(proxy: Proxy, client
 
 
 @worker()
-class Slow:
+class Slow(Worker):
     async def process(self, job: Job) -> None:
         await asyncio.sleep(0.5)
         RAN.append(1)

@@ -14,7 +14,7 @@ from tests.faults.nodes import RUNS, Noting
 from tests.faults.processes import Process
 from tests.running.support import eventually
 
-from oban import Oban
+from oban import Job, Oban
 
 Node = Callable[[str, str], Process]
 
@@ -48,7 +48,7 @@ async def all_completed(dsn: str, number: int, deadline: float) -> None:
     await eventually(look, deadline)
 
 
-def jobs(dsn: str, number: int) -> list[object]:
+def jobs(dsn: str, number: int) -> list[Job]:
     return [Noting.new({"n": n, "dsn": dsn}, queue="abcd"[n % 4]) for n in range(number)]
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from tests.running.support import Running, eventually, named, reached, soon
 
-from oban import Cancel, Job, Oban, worker
+from oban import Cancel, Job, Oban, Worker, worker
 
 STARTED = asyncio.Event
 SEEN: dict[str, Any] = {}
@@ -27,7 +27,7 @@ def started() -> None:
 
 
 @worker()
-class Polite:
+class Polite(Worker):
     async def process(self, job: Job) -> Any:
         SEEN["started"].set()
         while not job.cancelled():
@@ -36,7 +36,7 @@ class Polite:
 
 
 @worker()
-class Endless:
+class Endless(Worker):
     async def process(self, job: Job) -> None:
         SEEN["started"].set()
         try:
@@ -47,7 +47,7 @@ class Endless:
 
 
 @worker()
-class Stubborn:
+class Stubborn(Worker):
     async def process(self, job: Job) -> str:
         SEEN["started"].set()
         while not SEEN["release"].is_set():
@@ -59,7 +59,7 @@ class Stubborn:
 
 
 @worker()
-class Threaded:
+class Threaded(Worker):
     def process(self, job: Job) -> Any:
         started()
         while not job.cancelled():

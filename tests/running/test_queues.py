@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.running.support import Running, eventually, reached
 
-from oban import Job, Oban, job, worker
+from oban import Job, Oban, Worker, job, worker
 
 RAN: list[Any] = []
 
@@ -21,13 +21,13 @@ def fresh() -> None:
 
 
 @worker()
-class Noting:
+class Noting(Worker):
     async def process(self, job: Job) -> None:
         RAN.append(job.args["n"])
 
 
 @worker(queue="threads")
-class SleepingOnAThread:
+class SleepingOnAThread(Worker):
     def process(self, job: Job) -> None:
         time.sleep(1)
 
@@ -38,7 +38,7 @@ async def quick() -> None:
 
 
 @worker(queue="failing", max_attempts=1)
-class Failing:
+class Failing(Worker):
     async def process(self, job: Job) -> None:
         raise RuntimeError("always")
 
@@ -74,7 +74,7 @@ async def test_one_at_a_time_runs_in_priority_time_and_id_order(
 
 
 @worker()
-class Enqueuing:
+class Enqueuing(Worker):
     async def process(self, job: Job) -> None:
         RAN.append("running")
         await Oban.get_instance("client").enqueue(Noting.new({"n": "urgent"}))

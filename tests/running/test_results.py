@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.running.support import Running, named, reached
 
-from oban import Cancel, Discard, Job, Oban, Record, Snooze, worker
+from oban import Cancel, Discard, Job, Oban, Record, Snooze, Worker, worker
 
 RESULTS: dict[str, Any] = {
     "none": None,
@@ -24,13 +24,13 @@ RESULTS: dict[str, Any] = {
 
 
 @worker(max_attempts=3)
-class Returning:
+class Returning(Worker):
     async def process(self, job: Job) -> Any:
         return RESULTS[job.args["result"]]
 
 
 @worker(max_attempts=3)
-class Raising:
+class Raising(Worker):
     async def process(self, job: Job) -> None:
         raise RuntimeError("it broke: " + job.args.get("text", "so"))
 
@@ -145,7 +145,7 @@ FAILURES: dict[str, str] = {}
 
 
 @worker(max_attempts=3)
-class Failing:
+class Failing(Worker):
     async def process(self, job: Job) -> None:
         raise ValueError(FAILURES["text"])
 
@@ -159,7 +159,7 @@ async def test_a_recorded_value_with_text_the_database_cannot_hold_completes(
 
 
 @worker(max_attempts=3)
-class TooMuch:
+class TooMuch(Worker):
     async def process(self, job: Job) -> Record:
         return Record("x" * 1000, limit=100)
 
@@ -174,7 +174,7 @@ class Waits:
 
 
 @worker(max_attempts=3)
-class OwnBackoff:
+class OwnBackoff(Worker):
     async def process(self, job: Job) -> None:
         raise RuntimeError
 
@@ -185,7 +185,7 @@ class OwnBackoff:
 
 
 @worker(max_attempts=3)
-class AsyncBackoff:
+class AsyncBackoff(Worker):
     async def process(self, job: Job) -> None:
         raise RuntimeError
 
@@ -226,25 +226,25 @@ async def test_a_backoff_that_cannot_be_used_is_an_event_and_the_default(
 
 
 @worker(max_attempts=3)
-class Exiting:
+class Exiting(Worker):
     async def process(self, job: Job) -> None:
         raise SystemExit(3)
 
 
 @worker(max_attempts=3)
-class ExitingOnAThread:
+class ExitingOnAThread(Worker):
     def process(self, job: Job) -> None:
         raise SystemExit(3)
 
 
 @worker(max_attempts=3)
-class Stopping:
+class Stopping(Worker):
     def process(self, job: Job) -> None:
         raise StopIteration
 
 
 @worker(max_attempts=3)
-class CancellingItself:
+class CancellingItself(Worker):
     async def process(self, job: Job) -> None:
         raise asyncio.CancelledError
 

@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from tests.running.support import Running, eventually, named, reached
 
-from oban import Job, worker
+from oban import Job, Worker, worker
 
 
 @worker()
-class Fine:
+class Fine(Worker):
     async def process(self, job: Job) -> None:
         pass
 
@@ -116,7 +116,7 @@ async def test_a_job_deleted_while_it_runs_is_an_event(
 
 
 @worker()
-class DeletingItself:
+class DeletingItself(Worker):
     def process(self, job: Job) -> None:
         with psycopg.connect(job.args["dsn"], autocommit=True) as connection:
             connection.execute("delete from oban_jobs where id = %s", [job.id])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.running.support import Running, reached, soon
 
-from oban import Job, Oban, worker
+from oban import Job, Oban, Worker, worker
 
 SEEN: dict[str, Any] = {}
 
@@ -21,21 +21,21 @@ def fresh() -> None:
 
 
 @worker()
-class Sleeping:
+class Sleeping(Worker):
     async def process(self, job: Job) -> None:
         SEEN["started"].set()
         await asyncio.sleep(job.args["seconds"])
 
 
 @worker()
-class OnAThread:
+class OnAThread(Worker):
     def process(self, job: Job) -> None:
         SEEN["loop"].call_soon_threadsafe(SEEN["started"].set)
         SEEN["release"].wait(20)
 
 
 @worker()
-class Swallowing:
+class Swallowing(Worker):
     async def process(self, job: Job) -> None:
         SEEN["started"].set()
         while not SEEN["release"].is_set():

@@ -8,7 +8,8 @@ Nothing above this page sees SQL, rows, cursors or pools.
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
 
 from oban.job import Job
 from oban.outcome import Ack, AttemptKey
@@ -17,11 +18,12 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Operation(Protocol[T_co]):
+class Operation(Generic[T_co]):
     """What is to be done, and what it will return. Opaque above the engine."""
 
-    @property
-    def name(self) -> str: ...
+    __slots__ = ()
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,24 @@ class JobFilter:
     priority: int | None = None
     before_id: int | None = None
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class JobCount:
+    queue: str
+    #: A word that a newer package may have brought, not always a JobState.
+    state: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProducer:
+    """A producer of any node, as its record has it."""
+
+    identity: ProducerIdentity
+    started_at: datetime | None
+    #: How many jobs name it as running them.
+    running_count: int
 
 
 # What is heard from the other nodes. Signals are hints: nothing is lost when they are.
@@ -181,6 +201,18 @@ class Engine(Protocol):
 
     def search(self, wanted: JobFilter) -> Operation[list[Job]]: ...
 
+    def search_ids(self, wanted: JobFilter) -> Operation[list[int]]:
+        """The ids that `search` would find, without reading the jobs."""
+        ...
+
+    def counts(self) -> Operation[list[JobCount]]:
+        """How many jobs each queue has in each state. Reads every job: slow on large tables."""
+        ...
+
+    def known_producers(self) -> Operation[list[KnownProducer]]:
+        """The producers recorded as ours, of all nodes; one that died is among them."""
+        ...
+
     def cancel(self, ids: Sequence[int]) -> Operation[list[int]]:
         """Cancel what is unfinished, at once; running code is asked to stop. Ids that changed."""
         ...
@@ -238,4 +270,16 @@ class Engine(Protocol):
 
     def stage(self, queues: Sequence[str], limit: int) -> Operation[Staged]:
         """Make due jobs available; say which of `queues` have jobs and when to look again."""
+        ...
+
+    def hasten(self, queue: str) -> Operation[int]:
+        """Make all scheduled and retryable jobs of `queue` available; return how many.
+
+        They keep their time, and so their order. For whoever claims them right after: nobody is
+        notified.
+        """
+        ...
+
+    def clear(self) -> Operation[int]:
+        """Delete every job, running or not, and what is kept of queues nobody runs. How many."""
         ...

@@ -38,6 +38,11 @@ class Executor:
         Cancelling this is cancelling the job: asked for through `run`, it becomes an Ack; from
         outside it propagates.
         """
+        ack, _ = await self.attempt(run)
+        return ack
+
+    async def attempt(self, run: Run) -> tuple[Ack, BaseException | None]:
+        """The same, with what the job raised: `raise` shows a test where."""
         started = time.monotonic_ns()
         announce_start(run.job, started)
         error: BaseException | None = None
@@ -49,13 +54,15 @@ class Executor:
         except asyncio.CancelledError as cancelled:
             if run.stop is None and is_cancelled_from_outside():
                 raise
-            error, ack = cancelled, await self.fail(run, cancelled)
+            # Stopped as somebody asked, it has not failed.
+            error = cancelled if run.stop is None else None
+            ack = await self.fail(run, cancelled)
         except (Exception, SystemExit, GeneratorExit) as failure:  # noqa: BLE001  # foreign code
             error, ack = failure, await self.fail(run, failure)
         else:
             ack = conclude(run.job, value)
         announce_end(run.job, ack, error, started)
-        return ack
+        return ack, error
 
     def find(self, job: Job) -> Definition:
         if trouble := job.extra.get("unreadable"):

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-from oban.job import FINAL, Job, encode
+from oban.job import FINAL, Job, JobState, to_json
 from oban.outcome import Ack
 from oban.running.executor import Executor
 from oban.running.run import Run
@@ -17,22 +18,38 @@ INLINE_IDS: Final = count(1)
 
 
 async def run_inline(executor: Executor, job: Job) -> Job:
-    """Run one attempt of `job` now and return it as the database would have it afterwards."""
+    """Run one attempt of `job` now, due or not, and return it as it would be in the database.
+
+    Raises what the job raises: in a test a failure shows where it is, and nobody would retry it.
+    """
+    stored = as_claimed(job)
+    # The worker gets its own copy: what it changes there, the database would never see.
+    given = replace(stored, args=deepcopy(stored.args), meta=deepcopy(stored.meta))
+    ack, error = await executor.attempt(Run(given))
+    if error is not None:
+        raise error
+    return apply(stored, ack)
+
+
+def as_claimed(job: Job) -> Job:
+    """What the worker would be given after the job was stored and claimed: a copy through JSON."""
     now = datetime.now(UTC)
-    claimed = replace(
-        through_json(job),
+    return replace(
+        job,
         id=job.id or next(INLINE_IDS),
+        state=JobState.EXECUTING,
+        args=through_json("args", job.args),
+        meta=through_json("meta", job.meta),
         attempt=job.attempt + 1,
         inserted_at=job.inserted_at or now,
         scheduled_at=job.scheduled_at or now,
         attempted_at=now,
     )
-    return apply(claimed, await executor.execute(Run(claimed)))
 
 
-def through_json(job: Job) -> Job:
-    """What the worker would see after the job was stored."""
-    return replace(job, args=json.loads(encode(job.args)), meta=json.loads(encode(job.meta)))
+def through_json(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads(to_json(name, value))
+    return stored
 
 
 def apply(job: Job, ack: Ack) -> Job:
@@ -44,15 +61,10 @@ def apply(job: Job, ack: Ack) -> Job:
     if ack.delay is not None:
         job.scheduled_at = now + timedelta(seconds=ack.delay)
     if ack.meta is not None:
-        job.meta = {**job.meta, **as_json(ack.meta)}
+        job.meta = {**job.meta, **through_json("meta", ack.meta)}
     if ack.error is not None:
         entry = {"attempt": ack.attempt, "at": now.isoformat(), "error": ack.error}
         job.errors = [*job.errors, entry]
     if ack.state in FINAL:
         setattr(job, f"{ack.state}_at", now)
     return job
-
-
-def as_json(meta: Mapping[str, object]) -> dict[str, object]:
-    loaded: dict[str, object] = json.loads(encode(dict(meta)))
-    return loaded

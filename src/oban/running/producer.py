@@ -192,7 +192,7 @@ class Producer:
                 self.acks.append(given_back(job))
             else:
                 self.start(job)
-        if self.acks:
+        if self.acks or (demand and len(turn.claimed) == demand and self.demand(0)):
             self.wake()
 
     async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:

@@ -1,12 +1,12 @@
 """The engine: verbs from their files, carried out over a pool, a session or a lent connection."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
 
 from oban.engines.base import Operation, Signal, Traits
+from oban.engines.blocking import refuse_inside_loop
 from oban.engines.postgres import schema
 from oban.engines.postgres.connections import borrow, borrow_sync
 from oban.engines.postgres.connections.own import Connector
@@ -20,7 +20,6 @@ from oban.engines.postgres.reads import ReadVerbs
 from oban.engines.postgres.runs import RunVerbs
 from oban.engines.postgres.signals import listen
 from oban.engines.postgres.statements import PostgresOperation
-from oban.errors import SyncInsideLoop
 
 T = TypeVar("T")
 
@@ -45,9 +44,15 @@ class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
         self.listener = Connector(listen_dsn) if listen_dsn else self.pools.connector
 
     async def open(self) -> None:
-        await self.pools.open()
-        facts: schema.ServerFacts = await self.execute(schema.server_facts(self.sql))
+        # Not over the pool: where the server cannot be reached, it would say so after its timeout
+        # and without the server's own words.
+        probe = self.session("oban start")
+        try:
+            facts = await probe.execute(schema.server_facts(self.sql))
+        finally:
+            await probe.close()
         schema.require_usable(facts, self.sql.prefix)
+        await self.pools.open()
 
     async def close(self) -> None:
         await self.pools.close()
@@ -103,14 +108,3 @@ class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
 
 
 READ_ONLY: Final = "25006"
-
-
-def refuse_inside_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise SyncInsideLoop(
-        "a `_sync` call would block the event loop that runs on this thread; "
-        "await the call without `_sync` instead"
-    )

@@ -9,13 +9,15 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from psycopg import sql
 
+from oban.engines.base import Operation
 from oban.engines.postgres.rows import COLUMN_LISTS
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 Row = Sequence[Any]
 Rows = Sequence[Row]
@@ -48,7 +50,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresOperation(Generic[T]):
+class PostgresOperation(Operation[T_co]):
     """Statements sent one after the other, each able to depend on the rows before it.
 
     `steps` begins anew each time it is called, so an operation can be tried again. An operation
@@ -57,7 +59,7 @@ class PostgresOperation(Generic[T]):
     """
 
     name: str
-    steps: Callable[[], Steps[T]]
+    steps: Callable[[], Steps[T_co]]
     transactional: bool = False
     repeatable: bool = False
 
