@@ -1,0 +1,1 @@
+"""Small real applications that use Oban. Run them from the root of the repository."""

@@ -1,0 +1,1 @@
+"""A newsletter sent by jobs, one for each subscriber: `python -m examples.newsletter`."""
