@@ -1,18 +1,17 @@
 """Enqueueing and managing jobs: what works with or without queues, from async and sync code."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from oban import instances
 from oban.engines.base import Engine, JobFilter
+from oban.engines.blocking import refuse_inside_loop
 from oban.errors import InvalidJob
 from oban.job import Job, clean_changes
 from oban.running.executor import Executor
 from oban.running.inline import run_inline
-
-T = TypeVar("T")
 
 JobOrId = Job | int
 Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
@@ -42,7 +41,8 @@ class Client:
         saves the notification: the job starts when a node next looks by itself.
         """
         if is_inline():
-            return await run_inline(self.executor, job)
+            (ran,) = await self.run_inline([job])
+            return ran
         (inserted,) = await self.engine.execute(self.engine.insert([job], notify=notify), conn)
         return inserted
 
@@ -52,7 +52,7 @@ class Client:
         """Insert all jobs or none; return them in order with the database's values."""
         wanted = flatten(jobs)
         if is_inline():
-            return [await run_inline(self.executor, job) for job in wanted]
+            return await self.run_inline(wanted)
         if not wanted:
             return []
         return await self.engine.execute(self.engine.insert(wanted, notify=notify), conn)
@@ -76,7 +76,8 @@ class Client:
 
     def enqueue_sync(self, job: Job, *, conn: object = None, notify: bool = True) -> Job:
         if is_inline():
-            return without_loop(run_inline(self.executor, job))
+            (ran,) = self.run_inline_sync([job])
+            return ran
         (inserted,) = self.engine.execute_sync(self.engine.insert([job], notify=notify), conn)
         return inserted
 
@@ -85,10 +86,19 @@ class Client:
     ) -> list[Job]:
         wanted = flatten(jobs)
         if is_inline():
-            return [without_loop(run_inline(self.executor, job)) for job in wanted]
+            return self.run_inline_sync(wanted)
         if not wanted:
             return []
         return self.engine.execute_sync(self.engine.insert(wanted, notify=notify), conn)
+
+    # Inline: run where it is enqueued, see `oban.testing.mode`
+
+    async def run_inline(self, jobs: Iterable[Job]) -> list[Job]:
+        return [await run_inline(self.executor, job) for job in jobs]
+
+    def run_inline_sync(self, jobs: Iterable[Job]) -> list[Job]:
+        refuse_inside_loop()
+        return asyncio.run(self.run_inline(jobs))
 
     # Read
 
@@ -179,10 +189,6 @@ class Client:
 
 def is_inline() -> bool:
     return instances.testing_mode() == "inline"
-
-
-def without_loop(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
 
 
 def flatten(jobs: Iterable[Job | Iterable[Job]]) -> list[Job]:

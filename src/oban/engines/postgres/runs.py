@@ -100,6 +100,21 @@ class RunVerbs(Verbs):
 
         return PostgresOperation("stage", steps)
 
+    def hasten(self, queue: str) -> PostgresOperation[int]:
+        return self.counted("hasten_jobs", queue=queue)
+
+    def clear(self) -> PostgresOperation[int]:
+        return self.counted("clear_jobs")
+
+    def counted(self, name: str, **parameters: object) -> PostgresOperation[int]:
+        """A statement that returns one number."""
+
+        def steps() -> Steps[int]:
+            ((count,),) = yield self.sql(name, **parameters)
+            return int(count)
+
+        return PostgresOperation(name, steps)
+
 
 def ack_row(ack: Ack) -> dict[str, object]:
     return {

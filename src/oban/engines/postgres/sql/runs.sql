@@ -201,3 +201,29 @@ select
     limit 1
   ) as next_due_in,
   cast(extract(epoch from statement_timestamp()) as float8) as at
+
+-- name: hasten_jobs
+-- Makes the scheduled and retryable jobs of :queue available, whatever their time; they keep it and
+-- so still run soonest first. Rows are locked in id order. Returns how many.
+with locked as materialized (
+  select id from {prefix}.oban_jobs
+  where state in ('scheduled', 'retryable') and queue = cast(:queue as text)
+  order by id
+  for update
+), hastened as (
+  update {prefix}.oban_jobs as job set state = 'available' from locked where job.id = locked.id
+  returning job.id
+)
+select count(*) as hastened_count from hastened
+
+-- name: clear_jobs
+-- Deletes every job, and the record of queues that none of our producers runs. Returns how many jobs.
+with locked as materialized (
+  select id from {prefix}.oban_jobs order by id for update
+), deleted as (
+  delete from {prefix}.oban_jobs as job using locked where job.id = locked.id returning job.id
+), forgotten as (
+  delete from {prefix}.oban_owned_queues as owned
+  where not exists (select from {prefix}.oban_owners as owner where owner.queue = owned.queue)
+)
+select count(*) as deleted_count from deleted

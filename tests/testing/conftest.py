@@ -1,0 +1,7 @@
+import pytest
+from tests.testing.workers import RAN
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran() -> None:
+    RAN.clear()
