@@ -195,7 +195,7 @@ class Oban(Client):
                     for each, task in zip(producers, tasks, strict=True)
                 )
             else:
-                await together(each.session.close() for each in producers)
+                await together(each.turns.close() for each in producers)
             self.producers = {}
 
     def make_producer(self, queue: str) -> Producer:

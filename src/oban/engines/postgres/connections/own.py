@@ -20,7 +20,7 @@ NETWORK_DEFAULTS: Final = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
-    "tcp_user_timeout": "30000",
+    "tcp_user_timeout": "10000",
 }
 #: What belongs to the pool's owner and not to a connection of ours.
 NOT_OURS: Final = frozenset({"row_factory", "cursor_factory", "autocommit", "context"})

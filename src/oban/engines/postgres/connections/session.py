@@ -17,7 +17,7 @@ from oban.errors import DatabaseUnavailable, ObanError, OutcomeUnknown
 T = TypeVar("T")
 
 #: Seconds an answer may take before the connection counts as lost.
-PATIENCE: Final = 60.0
+PATIENCE: Final = 20.0
 
 
 class PostgresSession:

@@ -1,0 +1,156 @@
+"""A producer's conversation with the database: what it has to say, and what is certain.
+
+A turn saves how attempts ended and claims jobs in one round trip. What keeps that honest:
+
+- No claim is sent while the fate of an earlier ack is unknown, so that `(id, attempt, uuid)` never
+  names two runs.
+- After a turn whose fate is unknown the lost session is ended, the acks are sent once more, and
+  what executes under this uuid without running here is given back.
+- A batch of acks that the database refuses is split until the bad one stands alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from oban import telemetry
+from oban.engines.base import Engine, ProducerIdentity, Turn
+from oban.errors import DataRefused
+from oban.job import Job
+from oban.outcome import Ack, AttemptKey
+
+#: Acks in one statement; more wait for the next turn.
+MAX_ACKS: Final = 5_000
+#: Claims in one statement, however many slots are free.
+MAX_DEMAND: Final = 5_000
+
+
+class Turns:
+    def __init__(self, engine: Engine, identity: ProducerIdentity) -> None:
+        self.engine = engine
+        self.identity = identity
+        self.session = engine.session(identity.label)
+        #: What has ended and is not known to be saved.
+        self.acks: list[Ack] = []
+        #: Whether something was sent whose answer never came.
+        self.unsettled = False
+
+    async def open(self) -> None:
+        """Record that this producer is ours: before that it may not claim."""
+        await self.session.execute(self.engine.register(self.identity))
+
+    async def close(self) -> None:
+        await self.session.close()
+
+    async def take(self, slots: int) -> tuple[Job, ...]:
+        """Save what waits and claim for `slots`; return what was claimed, in order of start.
+
+        A row whose ack has to wait for the next turn still takes its slot.
+        """
+        acks = self.acks[:MAX_ACKS]
+        demand = min(MAX_DEMAND, max(0, slots - (len(self.acks) - len(acks))))
+        if not acks and not demand:
+            return ()
+        try:
+            turn = await self.exchange(acks, demand)
+        except DataRefused:
+            if not acks:
+                raise
+            await self.isolate(acks)
+            return ()
+        self.drop(acks, turn)
+        return turn.claimed
+
+    async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:
+        """One round trip. Whatever cuts it short leaves its fate to be settled first."""
+        queue = {"queue": self.identity.queue}
+        before, self.unsettled = self.unsettled, True
+        try:
+            with (
+                telemetry.span("oban.producer.ack", queue) as ack_span,
+                telemetry.span("oban.producer.get", queue) as get_span,
+            ):
+                turn = await self.session.execute(self.engine.turn(self.identity, acks, demand))
+                ack_span.add({"count": len(turn.acknowledged)})
+                get_span.add({"count": len(turn.claimed)})
+        except DataRefused:
+            self.unsettled = before  # the server answered: all of it was undone
+            raise
+        self.unsettled = before
+        return turn
+
+    def drop(self, acks: Sequence[Ack], turn: Turn) -> None:
+        """Forget acks that were answered. One that was not ours any more is an event."""
+        self.remove(acks)
+        if self.unsettled:
+            return  # sent a second time: one that is missing now was saved by the first
+        for ack in acks:
+            if ack.id not in turn.acknowledged:
+                self.tell("stale", ack)
+
+    def remove(self, acks: Sequence[Ack]) -> None:
+        answered = {ack.key for ack in acks}
+        self.acks = [ack for ack in self.acks if ack.key not in answered]
+
+    async def isolate(self, acks: Sequence[Ack]) -> None:
+        """Save a refused batch by halves; what is refused alone is saved without its details."""
+        if len(acks) == 1:
+            await self.save_bare(acks[0])
+            return
+        middle = len(acks) // 2
+        for half in (acks[:middle], acks[middle:]):
+            try:
+                self.drop(half, await self.exchange(half, 0))
+            except DataRefused:
+                await self.isolate(half)
+
+    async def save_bare(self, ack: Ack) -> None:
+        """Save the outcome, which never changes, with a note in the place of its details."""
+        try:
+            self.drop([ack], await self.exchange([ack], 0))
+        except DataRefused as refusal:
+            self.tell("refused", ack, error=str(refusal))
+            bare = replace(ack, error=f"the database refused the details: {refusal}", meta=None)
+            try:
+                self.drop([bare], await self.exchange([bare], 0))
+            except DataRefused as final:
+                # It must not hold up the others for ever; the row is left to the rescue.
+                self.remove([bare])
+                self.tell("refused", bare, error=str(final))
+
+    async def settle(self, running: Iterable[AttemptKey]) -> bool:
+        """Find out what a turn of unknown fate has done, before anything is claimed again.
+
+        Returns whether attempts were given back, which can be claimed now.
+        """
+        await self.session.execute(self.engine.end_lost_turns(self.identity))
+        if acks := list(self.acks):
+            try:
+                self.drop(acks, await self.exchange(acks, 0))
+            except DataRefused:
+                await self.isolate(acks)
+        kept = [*running, *(ack.key for ack in self.acks)]
+        returned = await self.session.execute(self.engine.give_back(self.identity, kept))
+        self.unsettled = False
+        if returned:
+            metadata = {"queue": self.identity.queue, "given_back": returned}
+            telemetry.execute("oban.producer.reconcile", metadata)
+        return bool(returned)
+
+    async def stopped(self, running: Sequence[AttemptKey]) -> frozenset[AttemptKey]:
+        """Of `running`, what is no longer ours to run, by its row."""
+        return await self.session.execute(self.engine.stopped(self.identity, running))
+
+    async def leave(self, running: Sequence[AttemptKey]) -> None:
+        """Give back all but `running`, and take the record away unless a job still needs it."""
+        await self.session.execute(self.engine.give_back(self.identity, running))
+        await self.session.execute(self.engine.forget(self.identity))
+
+    def tell(self, event: str, ack: Ack, **details: object) -> None:
+        metadata = {
+            "queue": self.identity.queue,
+            "job_id": ack.id,
+            "attempt": ack.attempt,
+            "state": ack.state,
+        }
+        telemetry.execute(f"oban.producer.{event}", {**metadata, **details})
