@@ -146,7 +146,8 @@ class Migrator:
 
     def failed(self, error: psycopg.Error) -> ObanError:
         """The error of ours that says what became of the schema."""
-        text = str(error).strip() or type(error).__name__
+        parts = (error.diag.message_primary, error.diag.message_detail)
+        text = "; ".join(filter(None, parts)) or str(error).strip() or type(error).__name__
         what = f"{self.doing} in schema {self.prefix!r}"
         if self.connection.closed or error.sqlstate in UNAVAILABLE:
             return DatabaseUnavailable(

@@ -68,5 +68,5 @@ limit 3
 
 -- name: invalid_index
 -- Whether an index of this name was left behind unfinished.
-select from pg_index
+select true as invalid from pg_index
 where indexrelid = to_regclass(:index_name) and not indisvalid
