@@ -1,17 +1,18 @@
 """Enqueueing and managing jobs: what works with or without queues, from async and sync code."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from oban import instances
-from oban.engines.base import Engine, JobFilter
+from oban.engines.base import Engine, JobFilter, Operation
 from oban.engines.blocking import refuse_inside_loop
 from oban.errors import InvalidJob
 from oban.job import Job, clean_changes
 from oban.running.executor import Executor
 from oban.running.inline import run_inline
+from oban.worker import require_importable
 
 JobOrId = Job | int
 Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
@@ -40,10 +41,7 @@ class Client:
         Raises `OutcomeUnknown` when the connection broke before the answer came. `notify=False`
         saves the notification: the job starts when a node next looks by itself.
         """
-        if is_inline():
-            (ran,) = await self.run_inline([job])
-            return ran
-        (inserted,) = await self.engine.execute(self.engine.insert([job], notify=notify), conn)
+        (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
         return inserted
 
     async def enqueue_many(
@@ -55,7 +53,7 @@ class Client:
             return await self.run_inline(wanted)
         if not wanted:
             return []
-        return await self.engine.execute(self.engine.insert(wanted, notify=notify), conn)
+        return await self.engine.execute(self.insertion(wanted, notify), conn)
 
     async def enqueue_stream(
         self, jobs: Iterable[Job] | AsyncIterable[Job], *, notify: bool = True
@@ -75,10 +73,7 @@ class Client:
         return inserted
 
     def enqueue_sync(self, job: Job, *, conn: object = None, notify: bool = True) -> Job:
-        if is_inline():
-            (ran,) = self.run_inline_sync([job])
-            return ran
-        (inserted,) = self.engine.execute_sync(self.engine.insert([job], notify=notify), conn)
+        (inserted,) = self.enqueue_many_sync(require_job(job), conn=conn, notify=notify)
         return inserted
 
     def enqueue_many_sync(
@@ -89,7 +84,12 @@ class Client:
             return self.run_inline_sync(wanted)
         if not wanted:
             return []
-        return self.engine.execute_sync(self.engine.insert(wanted, notify=notify), conn)
+        return self.engine.execute_sync(self.insertion(wanted, notify), conn)
+
+    def insertion(self, jobs: Sequence[Job], notify: bool) -> Operation[list[Job]]:
+        for worker in {job.worker for job in jobs}:
+            require_importable(worker)
+        return self.engine.insert(jobs, notify=notify)
 
     # Inline: run where it is enqueued, see `oban.testing.mode`
 
@@ -195,14 +195,17 @@ def flatten(jobs: Iterable[Job | Iterable[Job]]) -> list[Job]:
     """`enqueue_many` takes jobs one by one, or any iterables of them."""
     found: list[Job] = []
     for each in jobs:
-        if isinstance(each, Job):
-            found.append(each)
+        if isinstance(each, Iterable):
+            found.extend(map(require_job, each))
         else:
-            found.extend(each)
-    for job in found:
-        if not isinstance(job, Job):
-            raise InvalidJob(f"got {job!r:.80}; jobs are made by `new`, as in MyWorker.new({{}})")
+            found.append(require_job(each))
     return found
+
+
+def require_job(job: object) -> Job:
+    if not isinstance(job, Job):
+        raise InvalidJob(f"got {job!r:.80}; jobs are made by `new`, as in MyWorker.new({{}})")
+    return job
 
 
 async def batches(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[list[Job]]:

@@ -613,17 +613,16 @@ def test_the_registry_is_read_only_from_outside() -> None:
 # The running program
 
 PROGRAM = """
-import asyncio
-from oban import instances
+from oban import Oban
 from oban.worker import job, Worker, worker
 
-class Printer:
-    name = "Oban"
-    def enqueue_sync(self, job, *, conn=None):
-        print("ENQUEUED", job.worker)
-        return job
+class Printer(Oban):
+    def enqueue_many_sync(self, *jobs, conn=None, notify=True):
+        self.insertion(jobs, notify)
+        print("ENQUEUED", *(job.worker for job in jobs))
+        return list(jobs)
 
-instances.register(Printer())
+Printer(pool="dbname=nowhere")
 
 @worker
 class Mailer(Worker):

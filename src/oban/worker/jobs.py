@@ -9,7 +9,6 @@ from oban.instances import Instance
 from oban.job import Job
 from oban.worker.arguments import Arguments
 from oban.worker.definition import Definition
-from oban.worker.naming import require_importable
 from oban.worker.options import JobOptions, check_options
 
 
@@ -141,5 +140,4 @@ class FunctionJobs:
 
 def instance_of(definition: Definition) -> Instance:
     """The Oban this worker enqueues through. Raises InstanceNotFound."""
-    require_importable(definition.name)
     return instances.get(definition.oban)
