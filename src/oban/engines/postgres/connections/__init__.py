@@ -4,7 +4,8 @@ import sys
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
-import psycopg
+# By name: `psycopg` here is the submodule below, once it is imported.
+from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
 
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
 from oban.engines.postgres.statements import Rows, Statement
@@ -32,9 +33,9 @@ SYNC_ACCEPTED = "psycopg Connection or Cursor, SQLAlchemy Session or Connection"
 def borrow(connection: object) -> AsyncLink:
     """Adapt a connection that the caller lent to an async call."""
     match connection:
-        case psycopg.AsyncConnection():
+        case AsyncConnection():
             return AsyncPsycopg(connection)
-        case psycopg.AsyncCursor():
+        case AsyncCursor():
             return AsyncPsycopg(connection.connection)
     if "sqlalchemy" in sys.modules:
         from oban.engines.postgres.connections import sqlalchemy
@@ -47,9 +48,9 @@ def borrow(connection: object) -> AsyncLink:
 def borrow_sync(connection: object) -> SyncLink:
     """Adapt a connection that the caller lent to a `_sync` call."""
     match connection:
-        case psycopg.Connection():
+        case Connection():
             return SyncPsycopg(connection)
-        case psycopg.Cursor():
+        case Cursor():
             return SyncPsycopg(connection.connection)
     if "sqlalchemy" in sys.modules:
         from oban.engines.postgres.connections import sqlalchemy
