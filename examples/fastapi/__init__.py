@@ -1,0 +1,1 @@
+"""A web application that enqueues in the transaction of the request."""
