@@ -1,0 +1,173 @@
+"""The newsletter from end to end, as its user runs it: a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from examples.newsletter import subscribers
+from examples.newsletter.mail_server import BOUNCES, GREYLISTS, OVERLOADED
+from PIL import Image
+
+SUBSCRIBERS = 40
+DEMO = (sys.executable, "-W", "error", "-m", "examples.newsletter", "--delay", "0.1")
+
+
+class Demo:
+    """One run of the demo, and what it left in the database and in its folder."""
+
+    def __init__(self, dsn: str, folder: Path) -> None:
+        self.dsn = dsn
+        self.folder = folder
+        arguments = ("--subscribers", str(SUBSCRIBERS), "--output", folder, "--dsn", dsn)
+        self.process = subprocess.run(
+            [*DEMO, *arguments, "--json", "--svg", folder / "demo.svg"],
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert self.process.returncode == 0, self.process.stderr
+        self.results = json.loads(self.process.stdout)
+
+    def jobs(self, condition: str) -> list[tuple[Any, ...]]:
+        query = (
+            f"select args->>'email', attempt, errors from newsletter.oban_jobs where {condition}"
+        )
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+
+@pytest.fixture(scope="module")
+def demo(create_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return Demo(create_database(), tmp_path_factory.mktemp("newsletter"))
+
+
+@pytest.fixture(scope="module")
+def domains(demo: Demo) -> Counter[str]:
+    people = subscribers.read(demo.folder / "subscribers.csv")
+    return Counter(each.email.rpartition("@")[2] for each in people)
+
+
+def test_every_mail_that_arrived_is_one_completed_job(demo: Demo) -> None:
+    completed = demo.jobs("state = 'completed' and queue = 'mailers'")
+    assert demo.results["one_to_one"] is True
+    assert demo.results["accepted"] == demo.results["mails"]["sent"] == len(completed) > 0
+
+
+def test_each_subscriber_comes_to_the_end_their_address_asks_for(
+    demo: Demo, domains: Counter[str]
+) -> None:
+    mails = demo.results["mails"]
+    left = (demo.folder / "unsubscribed.txt").read_text("utf-8").split()
+    assert min(domains[BOUNCES], domains[GREYLISTS], domains[OVERLOADED], len(left)) > 0
+    assert mails["cancelled"] == len(left)
+    assert mails["discarded"] == domains[BOUNCES]
+    assert mails["snoozed"] == domains[GREYLISTS]
+    assert mails["retried"] == domains[BOUNCES] + domains[OVERLOADED]
+    assert mails["sent"] == SUBSCRIBERS - len(left) - domains[BOUNCES]
+
+
+def test_a_discarded_job_keeps_every_refusal(demo: Demo) -> None:
+    for email, attempt, errors in demo.jobs("state = 'discarded'"):
+        assert email.endswith(f"@{BOUNCES}")
+        assert attempt == 3
+        assert ["550 5.1.1 no such mailbox" in each["error"] for each in errors] == [True] * 3
+
+
+def test_a_cancelled_job_keeps_its_reason(demo: Demo) -> None:
+    for email, _, errors in demo.jobs("state = 'cancelled'"):
+        assert [each["error"] for each in errors] == [f"{email} has unsubscribed"]
+
+
+def test_a_snooze_uses_up_no_attempt(demo: Demo) -> None:
+    for email, attempt, errors in demo.jobs("meta ? 'snoozed'"):
+        assert (email.rpartition("@")[2], attempt, errors) == (GREYLISTS, 1, [])
+
+
+def test_the_reports_are_images_of_the_recorded_size(demo: Demo) -> None:
+    names = []
+    for report in demo.results["reports"]:
+        path = Path(report["path"])
+        names.append(path.name)
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert image.size == (report["width"], report["height"])
+        assert path.stat().st_size == report["bytes"]
+    assert names == ["half-way.png", "report.png"]
+
+
+def test_the_times_are_those_of_the_rows(demo: Demo) -> None:
+    mails = demo.results["mails"]
+    assert 0 <= mails["start_median"] <= mails["start_p95"] <= demo.results["seconds"]
+    assert all(report["start_delay"] >= 0 for report in demo.results["reports"])
+
+
+def test_people_read_lines_and_a_table_where_there_is_no_terminal(demo: Demo) -> None:
+    lines = demo.process.stderr.splitlines()
+    assert lines[0] == f"Issue 42 to {SUBSCRIBERS} subscribers, 10 mails at a time"
+    table = {" ".join(words[:-1]): words[-1] for line in lines if (words := line.split()[:2])}
+    for name in ("sent", "retried", "snoozed", "cancelled", "discarded"):
+        assert table[name] == str(demo.results["mails"][name])
+    assert "\x1b" not in demo.process.stderr
+
+
+def test_the_picture_holds_the_end_of_the_demo(demo: Demo) -> None:
+    picture = (demo.folder / "demo.svg").read_text("utf-8").replace("&#160;", " ")
+    sent = demo.results["mails"]["sent"]
+    assert picture.startswith("<svg")
+    assert f"{sent} completed jobs, one to one" in picture
+    assert "--prefix newsletter --state discarded" in picture
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_it_cleanly(
+    create_database: Callable[[], str], interruption: signal.Signals
+) -> None:
+    dsn = create_database()
+    with subprocess.Popen(
+        [*DEMO, "--dsn", dsn], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        while "executing" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(interruption)
+        said = process.stdout.read()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "Stopped; all that was started is shut down."
+    assert "Traceback" not in said
+    with psycopg.connect(dsn) as connection:
+        query = "select count(*) from newsletter.oban_jobs where state = 'executing'"
+        assert connection.execute(query).fetchone() == (0,)
+
+
+def test_a_database_that_is_away_is_one_plain_error() -> None:
+    away = subprocess.run(
+        [*DEMO, "--dsn", "postgresql://127.0.0.1:1/none"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert away.returncode == 1
+    assert "cannot connect to the database" in away.stdout
+    assert "Traceback" not in away.stdout + away.stderr
+
+
+def test_the_list_that_is_shipped_is_the_one_that_is_made() -> None:
+    people, left = subscribers.generate(200)
+    assert subscribers.read(subscribers.SUBSCRIBERS) == people
+    assert subscribers.UNSUBSCRIBED.read_text("utf-8").split() == left
+
+
+def test_a_list_of_any_length_has_each_address_once() -> None:
+    people, left = subscribers.generate(3_000)
+    addresses = {each.email for each in people}
+    assert len(addresses) == 3_000
+    assert set(left) < addresses
