@@ -215,9 +215,21 @@ async def test_a_session_that_never_ends_is_named_to_the_next(foreign_dsn: str) 
             assert locks(foreign_dsn) == 1
 
 
+#: Sessions of this database alone: other tests run beside this one on the same server.
+HERE = "database = (select oid from pg_database where datname = current_database())"
+
+
 def locks(dsn: str) -> int:
-    count = value(dsn, "select count(*) from pg_locks where locktype = 'advisory'")
-    return int(count)
+    statement = f"select count(*) from pg_locks where locktype = 'advisory' and {HERE}"
+    return int(value(dsn, statement))
+
+
+async def waiting(dsn: str) -> int:
+    """The session that waits for a lock on a table, once there is one."""
+    statement = f"select pid from pg_locks where not granted and locktype = 'relation' and {HERE}"
+    while not (pid := value(dsn, statement)):
+        await asyncio.sleep(0.01)
+    return int(pid)
 
 
 async def test_the_turn_is_given_up_after_a_failure_and_after_a_cancelled_wait(
@@ -229,8 +241,7 @@ async def test_the_turn_is_given_up_after_a_failure_and_after_a_cancelled_wait(
             await schema.migrate(dsn, lock_timeout=0.02)
         assert locks(dsn) == 0
         task = asyncio.create_task(schema.migrate(dsn))
-        while not value(dsn, "select count(*) from pg_locks where not granted"):
-            await asyncio.sleep(0.01)
+        await waiting(dsn)
         assert locks(dsn) == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -241,12 +252,9 @@ async def test_the_turn_is_given_up_after_a_failure_and_after_a_cancelled_wait(
 
 async def test_a_cut_connection_is_said_and_the_next_run_goes_on(foreign_dsn: str) -> None:
     dsn = foreign_dsn
-    waiting = "select pid from pg_locks where not granted and locktype = 'relation'"
     with transaction(dsn, "lock table oban_jobs in access share mode"):
         task = asyncio.create_task(schema.migrate(dsn))
-        while not (pid := value(dsn, waiting)):
-            await asyncio.sleep(0.01)
-        value(dsn, "select pg_terminate_backend(%s)", pid)
+        value(dsn, "select pg_terminate_backend(%s)", await waiting(dsn))
         with pytest.raises(DatabaseUnavailable, match=r"0003_columns .* goes on where it stopped"):
             await task
     assert await schema.migrate(dsn) == LABELS[2:]
@@ -254,10 +262,7 @@ async def test_a_cut_connection_is_said_and_the_next_run_goes_on(foreign_dsn: st
 
 async def test_a_migration_that_fails_leaves_nothing_of_itself(foreign_dsn: str) -> None:
     dsn = foreign_dsn
-    execute(
-        dsn,
-        "create type oban_owned_queues as enum ('in the way')",
-    )
+    execute(dsn, "create type oban_owned_queues as enum ('in the way')")
     before = objects(dsn)
     with pytest.raises(SchemaError, match=r"migration 0001_tables in schema 'public' was refused"):
         await schema.migrate(dsn)
