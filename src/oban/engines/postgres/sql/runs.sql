@@ -4,18 +4,24 @@
 -- The fence: an ack counts only while its row is executing under this producer and attempt, or was
 -- cancelled and is being stopped; then the state stays and only the error is added.
 -- A claim needs the producer's record in oban_owners: without it nobody could rescue the job.
--- Indexes: the primary key for acks, oban_jobs_available_index for the claim.
-with ack as materialized (
-  select * from json_to_recordset(cast(:acks as json)) as ack(
-    id bigint, attempt int, state text, error text, delay float8, meta jsonb, counted boolean
-  )
-), fenced as materialized (
-  select job.id from {prefix}.oban_jobs as job join ack on ack.id = job.id
-  where job.attempt = ack.attempt
-    and job.attempted_by[2] = cast(:uuid as text)
-    and (job.state = 'executing' or (job.state = 'cancelled' and job.stopping_at is not null))
-  order by job.id
-  for update of job
+-- Indexes: the primary key for acks, oban_jobs_available_index for the claim. The planner does not
+-- know how few rows there are; `= any(array(…))` keeps it from reading a small table whole, and
+-- coalesce keeps it from joining with the running index, which would take rows times acks.
+with fenced as materialized (
+  select ack.*
+  from (
+    select * from json_to_recordset(cast(:acks as json)) as ack(
+      id bigint, attempt int, state text, error text, delay float8, meta jsonb, counted boolean
+    )
+    order by id
+  ) as ack
+  cross join lateral (
+    select from {prefix}.oban_jobs as job
+    where job.id = ack.id and job.attempt = ack.attempt
+      and coalesce(job.attempted_by[2], '') = cast(:uuid as text)
+      and (job.state = 'executing' or (job.state = 'cancelled' and job.stopping_at is not null))
+    for update
+  ) as held
 ), acknowledged as (
   update {prefix}.oban_jobs as job
   set
@@ -57,8 +63,8 @@ with ack as materialized (
       )
     end,
     stopping_at = null
-  from ack
-  where job.id = ack.id and job.id in (select id from fenced)
+  from fenced as ack
+  where job.id = ack.id and job.id = any(array(select id from fenced))
   returning job.id
 ), candidate as materialized (
   select id from {prefix}.oban_jobs
@@ -74,8 +80,7 @@ with ack as materialized (
     attempt = job.attempt + 1,
     attempted_at = timezone('UTC', statement_timestamp()),
     attempted_by = array[cast(:node as text), cast(:uuid as text)]
-  from candidate
-  where job.id = candidate.id
+  where job.id = any(array(select id from candidate))
   returning job.*
 )
 select acknowledged.id as acknowledged_id, {no_job_columns} from acknowledged
