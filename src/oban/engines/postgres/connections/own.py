@@ -12,7 +12,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from oban.errors import DatabaseUnavailable
 
+Kwargs = Mapping[str, Any]
+
+#: A pool may renew what it connects with, such as a token: then it is asked at each opening.
 Conninfo = str | Callable[[], str] | Callable[[], Awaitable[str]]
+LateKwargs = Kwargs | Callable[[], Kwargs] | Callable[[], Awaitable[Kwargs]] | None
 
 #: A dead peer is noticed by the kernel, not only by waiting for an answer.
 NETWORK_DEFAULTS: Final = {
@@ -31,68 +35,58 @@ class Connector:
     """How to open one more connection to the database that the pool serves."""
 
     conninfo: Conninfo = field(repr=False)
-    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    kwargs: LateKwargs = field(default=None, repr=False)
 
     @classmethod
     def of(cls, pool: AsyncConnectionPool[Any]) -> "Connector":
-        kwargs = pool.kwargs
-        if callable(kwargs):
-            # The pool may renew what it connects with, such as a token; each opening asks again.
-            return cls(pool.conninfo, {LATE: kwargs})
-        return cls(pool.conninfo, kwargs or {})
+        return cls(pool.conninfo, pool.kwargs)
 
     async def open(self, label: str) -> psycopg.AsyncConnection[Any]:
         """Raises DatabaseUnavailable when the server cannot be reached or refuses."""
-        conninfo = self.conninfo
-        if callable(conninfo):
-            made = conninfo()
-            conninfo = await made if isawaitable(made) else made
-        kwargs = dict(self.kwargs)
-        if late := kwargs.pop(LATE, None):
-            made_kwargs = late()
-            kwargs = dict(await made_kwargs if isawaitable(made_kwargs) else made_kwargs)
+        conninfo = complete(await awaited(self.conninfo), label)
+        kwargs = ours(await awaited(self.kwargs))
         try:
-            return await psycopg.AsyncConnection.connect(
-                self.complete(conninfo, label), autocommit=True, **self.mine(kwargs)
-            )
+            return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **kwargs)
         except psycopg.Error as error:
-            raise self.refused(error) from error
+            raise refused(error) from error
 
     def open_sync(self, label: str) -> psycopg.Connection[Any]:
-        conninfo, kwargs = self.conninfo, dict(self.kwargs)
-        if callable(conninfo):
-            conninfo = plain(conninfo())
-        if late := kwargs.pop(LATE, None):
-            kwargs = dict(plain(late()))
+        """The same for sync code."""
+        conninfo = complete(called(self.conninfo), label)
+        kwargs = ours(called(self.kwargs))
         try:
-            return psycopg.Connection.connect(
-                self.complete(conninfo, label), autocommit=True, **self.mine(kwargs)
-            )
+            return psycopg.Connection.connect(conninfo, autocommit=True, **kwargs)
         except psycopg.Error as error:
-            raise self.refused(error) from error
-
-    def complete(self, conninfo: str, label: str) -> str:
-        given = conninfo_to_dict(conninfo)
-        defaults = {key: value for key, value in NETWORK_DEFAULTS.items() if key not in given}
-        return make_conninfo(conninfo, **defaults, application_name=label)
-
-    def mine(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in kwargs.items() if key not in NOT_OURS}
-
-    def refused(self, error: psycopg.Error) -> DatabaseUnavailable:
-        return DatabaseUnavailable(f"cannot connect to the database: {str(error).strip()}")
+            raise refused(error) from error
 
 
-LATE: Final = "\0kwargs"
+def complete(conninfo: str, label: str) -> str:
+    given = conninfo_to_dict(conninfo)
+    defaults = {key: value for key, value in NETWORK_DEFAULTS.items() if key not in given}
+    return make_conninfo(conninfo, **defaults, application_name=label)
 
 
-def plain(value: Any) -> Any:
-    """A value that sync code can use; an awaitable one it cannot."""
-    if isawaitable(value):
-        if asyncio.iscoroutine(value):
-            value.close()
+def ours(kwargs: Kwargs | None) -> dict[str, Any]:
+    return {key: value for key, value in (kwargs or {}).items() if key not in NOT_OURS}
+
+
+def refused(error: psycopg.Error) -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"cannot connect to the database: {str(error).strip()}")
+
+
+async def awaited(value: Any) -> Any:
+    made = value() if callable(value) else value
+    return await made if isawaitable(made) else made
+
+
+def called(value: Any) -> Any:
+    """A value that sync code can use; one that must be awaited it cannot."""
+    made = value() if callable(value) else value
+    if isawaitable(made):
+        if asyncio.iscoroutine(made):
+            made.close()
         raise DatabaseUnavailable(
             "the pool makes its connection info with an async function, which a `_sync` call "
             "cannot await; pass `conn=`, or give the pool a plain function"
         )
-    return value
+    return made
