@@ -2,6 +2,8 @@
 
 import io
 import os
+import shutil
+import sys
 from pathlib import Path
 
 from rich import box
@@ -83,10 +85,11 @@ def facts(results: Results) -> RenderableType:
 
 def advice(is_embedded: bool) -> Text:
     where = f"--embedded --prefix {PREFIX}" if is_embedded else f"--dsn DSN --prefix {PREFIX}"
+    folder = "" if shutil.which("oban") else f"{shown(str(Path(sys.executable).parent))}/"
     return Text.assemble(
         ("Every job is kept as history. Try next:\n", "dim"),
-        f"  oban jobs list {where} --state discarded\n",
-        "  python -m examples.newsletter --subscribers 2000 --limit 100\n",
+        f"  {folder}oban jobs list {where} --state discarded\n",
+        f"  {folder}python -m examples.newsletter --subscribers 2000 --limit 100\n",
         "  less examples/newsletter/workers.py",
     )
 
