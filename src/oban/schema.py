@@ -20,6 +20,7 @@ from oban.engines.postgres import migrate as applying
 from oban.engines.postgres import schema as versions
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.migrator import LOCK_TIMEOUT
+from oban.engines.postgres.roles import grant_statements
 from oban.engines.postgres.schema import latest_version
 from oban.errors import InvalidOption
 from oban.options import Options, check
@@ -34,6 +35,7 @@ __all__ = [
     "migrate",
     "migrate_sql",
     "migrate_statements",
+    "roles_sql",
     "status",
     "uninstall",
     "uninstall_sql",
@@ -108,6 +110,30 @@ def uninstall_sql(prefix: str = "public") -> str:
 def uninstall_statements(prefix: str = "public") -> list[str]:
     """Return the statements of `uninstall_sql` one by one."""
     return versions.uninstall_statements(clean(prefix))
+
+
+def roles_sql(
+    prefix: str = "public",
+    *,
+    worker: str | None = None,
+    client: str | None = None,
+    reader: str | None = None,
+) -> str:
+    """Return one script that gives existing roles what their part needs, for their owner to run.
+
+    `worker` runs jobs, enqueues and manages them; `client` enqueues and reads; `reader` reads. None
+    of them may change the tables themselves: installing and migrating is their owner's. Run it
+    again after a migration.
+    """
+    given = {"worker": worker, "client": client, "reader": reader}
+    return versions.script(
+        [
+            statement
+            for part, role in given.items()
+            if role is not None
+            for statement in grant_statements(clean(prefix), part, role)
+        ]
+    )
 
 
 async def install(

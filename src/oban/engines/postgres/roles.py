@@ -1,0 +1,49 @@
+"""What a role needs to do its part and no more."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from oban.engines.postgres.schema import identifier, text
+
+CHANGE: Final = "select, insert, update, delete"
+
+#: For each part, the privileges on tables; adding jobs also needs the sequence of their ids.
+GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "worker": {
+        "oban_jobs": CHANGE,
+        "oban_leaders": CHANGE,
+        "oban_producers": CHANGE,
+        "oban_owners": CHANGE,
+        "oban_owned_queues": CHANGE,
+        "oban_migrations": "select",
+    },
+    "client": {"oban_jobs": "select, insert", "oban_migrations": "select"},
+    "reader": {
+        "oban_jobs": "select",
+        "oban_leaders": "select",
+        "oban_producers": "select",
+        "oban_owners": "select",
+        "oban_owned_queues": "select",
+        "oban_migrations": "select",
+    },
+}
+
+GRANT_SEQUENCE: Final = """do $$ begin
+  execute 'grant usage on sequence '
+    || pg_get_serial_sequence(quote_ident({prefix_text}) || '.oban_jobs', 'id')
+    || ' to ' || quote_ident({role_text});
+end $$"""
+
+
+def grant_statements(prefix: str, part: str, role: str) -> list[str]:
+    """What lets an existing role do the work of `part` on the tables of one schema."""
+    schema, grantee = identifier(prefix), identifier(role)
+    statements = [f"grant usage on schema {schema} to {grantee}"]
+    statements += [
+        f"grant {privileges} on table {schema}.{table} to {grantee}"
+        for table, privileges in GRANTS[part].items()
+    ]
+    if "insert" in GRANTS[part]["oban_jobs"]:
+        filled = GRANT_SEQUENCE.replace("{prefix_text}", text(prefix))
+        statements.append(filled.replace("{role_text}", text(role)))
+    return statements
