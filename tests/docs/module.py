@@ -1,0 +1,61 @@
+"""One page as a program: its blocks run in order, in one module, on one event loop."""
+
+import ast
+import asyncio
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from oban.worker import forget, registered
+from tests.docs.pages import Block
+
+
+class PageModule:
+    """A page's own module; what its blocks define, the next ones see.
+
+    A block that awaits runs on the event loop. One that does not is sync code, and runs on a
+    thread without a loop, where the `_sync` calls work.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.module = ModuleType(name)
+        self.folder = folder
+        self.modules_before = set(sys.modules)
+        self.workers_before = set(registered())
+        sys.modules[name] = self.module
+
+    async def run(self, block: Block) -> None:
+        if block.title is not None:
+            self.write(block.title, block.code)
+            if block.title.endswith(".py"):
+                importlib.import_module(block.title.removesuffix(".py").replace("/", "."))
+            return
+        code = compile(
+            block.padded, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+        )
+        if code.co_flags & inspect.CO_COROUTINE:
+            await eval(code, vars(self.module))
+        else:
+            await asyncio.to_thread(exec, code, vars(self.module))
+
+    def write(self, title: str, text: str) -> None:
+        file = self.folder / title
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+        importlib.invalidate_caches()
+
+    def forget(self) -> None:
+        """Leave no module and no worker behind for the next page."""
+        for name in set(registered()) - self.workers_before:
+            forget(name)
+        for name in set(sys.modules) - self.modules_before:
+            if is_under(sys.modules[name], self.folder) or name == self.module.__name__:
+                del sys.modules[name]
+
+
+def is_under(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    paths = [file] if file else list(getattr(module, "__path__", ()))
+    return any(Path(path).resolve().is_relative_to(folder.resolve()) for path in paths)
