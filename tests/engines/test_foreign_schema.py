@@ -134,9 +134,6 @@ async def test_two_that_migrate_at_once_take_turns(foreign_dsn: str) -> None:
     assert sorted(results, key=len) == [[], [], LABELS]
 
 
-# Others in the way
-
-
 async def test_who_holds_a_lock_is_named_and_the_next_run_goes_on(foreign_dsn: str) -> None:
     dsn = foreign_dsn
     with transaction(dsn, "select count(*) from oban_jobs") as reader:

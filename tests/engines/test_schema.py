@@ -43,9 +43,6 @@ HOSTILE = [
 ]
 
 
-# What is there afterwards
-
-
 async def test_after_install_an_engine_can_open_and_insert(dsn: str) -> None:
     assert await schema.install(dsn) == LABELS
     engine = PostgresEngine(dsn)
@@ -92,9 +89,6 @@ async def test_sessions_that_install_at_once_take_turns(dsn: str) -> None:
     results = await asyncio.gather(*(schema.install(dsn, "jobs", **ALL) for _ in range(5)))
     assert sorted(map(len, results)) == [0, 0, 0, 0, len(LABELS) + 2]
     assert await schema.current_version(dsn, "jobs") == schema.latest_version()
-
-
-# The prefix
 
 
 @pytest.mark.parametrize("prefix", HOSTILE)
@@ -155,9 +149,6 @@ def test_a_prefix_that_cannot_be_one_is_refused(prefix: str) -> None:
             call(prefix)
 
 
-# Versions
-
-
 async def test_a_schema_goes_through_every_version(dsn: str) -> None:
     assert await schema.current_version(dsn) == 0
     for version in range(1, schema.latest_version() + 1):
@@ -215,9 +206,6 @@ def test_a_server_before_14_is_refused_by_its_version() -> None:
     assert problem(facts(180_000, "18.0"), "public") is None
 
 
-# Removing
-
-
 async def test_uninstalling_twice_or_where_nothing_is_does_nothing(dsn: str) -> None:
     for prefix in ("public", "never there"):
         await schema.uninstall(dsn, prefix)
@@ -246,9 +234,6 @@ async def test_nothing_is_dropped_that_something_else_needs(dsn: str) -> None:
         await schema.uninstall(dsn)
     assert "view report depends on table oban_jobs" in str(raised.value)
     assert objects(dsn) == before
-
-
-# What may go wrong
 
 
 async def test_a_server_that_does_not_answer_is_one_clear_error() -> None:
@@ -284,9 +269,6 @@ async def test_a_role_without_rights_is_told_what_it_lacks(dsn: str, role: str) 
 async def test_rights_in_an_existing_schema_are_enough(dsn: str, role: str) -> None:
     execute(dsn, f"create schema jobs authorization {role}")
     assert await schema.install(as_role(dsn, role), "jobs") == LABELS
-
-
-# The trigger
 
 
 async def test_plain_sql_notifies_once_per_queue_and_statement(dsn: str) -> None:

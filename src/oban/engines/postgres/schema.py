@@ -75,9 +75,6 @@ def pending(version: int) -> list[Migration]:
     return [migration for migration in migrations() if migration.version > version]
 
 
-# Scripts: statements that may all run in one transaction, of whoever carries them out
-
-
 def install_statements(prefix: str, extras: Sequence[str] = ()) -> list[str]:
     return migrate_statements(0, latest_version(), prefix) + [
         at_once(statement) for name in extras for statement in optional(name, prefix)
@@ -144,9 +141,6 @@ def escaped(value: str) -> str:
     return "".join(
         character if character.isalnum() else f"\\+{ord(character):06X}" for character in value
     )
-
-
-# What a server and a schema have
 
 
 @dataclass(frozen=True, slots=True)
