@@ -46,6 +46,17 @@ class Configuration:
     def dsn_source(self) -> str | None:
         return self.sources.get("dsn")
 
+    def require_dsn(self) -> str:
+        """The DSN of a server that runs already. Raises ConfigurationError when none is named."""
+        if self.dsn is None or self.dsn == EMBEDDED:
+            got = "no DSN is configured" if self.dsn is None else "the configured DSN is `embedded`"
+            raise ConfigurationError(
+                f"{got}; pass one to create_pool(), set OBAN_DSN, or write "
+                '`dsn = "postgresql://..."` into oban.toml (a server is started only by '
+                "`oban start --embedded` and by oban.embedded.start())"
+            )
+        return self.dsn
+
 
 def load(
     path: Path | None = None,

@@ -15,7 +15,7 @@ from oban.engines.postgres import PostgresEngine
 from oban.errors import NotStarted
 from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions
-from oban.pool import configured_dsn, open_pool
+from oban.pool import open_pool
 from oban.running.executor import Executor
 from oban.running.listener import Listener
 from oban.running.producer import Producer, QueueInfo
@@ -90,7 +90,7 @@ class Oban(Client):
         """Open a pool. Without a DSN, this and the sizes come from the configuration."""
         if dsn is None:
             loaded = configuration.load()
-            dsn, configured = configured_dsn(loaded), loaded.pool
+            dsn, configured = loaded.require_dsn(), loaded.pool
         else:
             configured = PoolOptions()
         options = replace(

@@ -1,32 +1,40 @@
-"""Opening the pool that an application and `oban start` share their connections from."""
+"""Making and opening the pool that an application shares its connections from."""
 
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from oban import configuration
-from oban.dsn import EMBEDDED, mask_dsn
-from oban.errors import ConfigurationError, DatabaseUnavailable
+from oban.dsn import mask_dsn
+from oban.errors import DatabaseUnavailable
 from oban.options import PoolOptions
 
+#: What the server calls these connections, unless the DSN names the application.
+LABEL: Final = "oban pool"
+#: Seconds after which a pool gives up a series of ever rarer tries to connect, and begins anew with
+#: the next call: otherwise it may find a database that returned only after a minute.
+RECONNECT_TIMEOUT: Final = 3.0
 
-async def open_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:
-    """Return a pool that has reached the database. Raises DatabaseUnavailable within its timeout.
 
-    Its connections commit each statement by themselves.
-    """
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+def make_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:
+    """A pool that is not open yet. Its connections commit each statement by themselves."""
+    return AsyncConnectionPool(
         dsn,
         min_size=options.min_size,
         max_size=options.max_size,
         timeout=options.timeout,
         max_lifetime=options.max_lifetime,
         max_idle=options.max_idle,
+        reconnect_timeout=RECONNECT_TIMEOUT,
         check=AsyncConnectionPool.check_connection if options.check else None,
-        kwargs={"autocommit": True},
+        kwargs={"autocommit": True, "fallback_application_name": LABEL},
         open=False,
     )
+
+
+async def open_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:
+    """A pool that has reached the database. Raises DatabaseUnavailable when it cannot."""
+    pool = make_pool(dsn, options)
     try:
         await probe(dsn)
         await pool.open(wait=True, timeout=options.timeout)
@@ -43,15 +51,3 @@ async def probe(dsn: str) -> None:
     """Fail at once, with the server's own words, where a pool would try until its timeout."""
     connection = await psycopg.AsyncConnection.connect(dsn, connect_timeout=10)
     await connection.close()
-
-
-def configured_dsn(loaded: configuration.Configuration) -> str:
-    """The DSN that a program without one of its own connects to."""
-    if loaded.dsn is None or loaded.dsn == EMBEDDED:
-        got = "no DSN is configured" if loaded.dsn is None else "the configured DSN is `embedded`"
-        raise ConfigurationError(
-            f'{got}; pass one to create_pool(), set OBAN_DSN, or write `dsn = "postgresql://…"` '
-            "into oban.toml (a server is started only by `oban start --embedded` and "
-            "`oban.embedded.start()`)"
-        )
-    return loaded.dsn

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.faults import is_lost
 from oban.errors import DatabaseUnavailable, InvalidOption
+from oban.options import PoolOptions
+from oban.pool import make_pool
 
-LABEL: Final = "oban pool"
 SYNC_LABEL: Final = "oban sync"
 SYNC_SIZE: Final = 4
 
@@ -23,7 +25,7 @@ SYNC_SIZE: Final = 4
 class Pools:
     def __init__(self, pool: object) -> None:
         self.owned = isinstance(pool, str)
-        self.pool: AsyncConnectionPool[Any] = make_pool(pool)
+        self.pool: AsyncConnectionPool[Any] = pool_of(pool)
         self.connector = Connector.of(self.pool)
         self.opening = asyncio.Lock()
         self.idle_sync: list[psycopg.Connection[Any]] = []
@@ -44,7 +46,7 @@ class Pools:
                     raise DatabaseUnavailable(
                         f"the pool given as `pool=` is closed ({error}); make a new one"
                     ) from error
-                self.pool = make_pool(self.pool.conninfo)
+                self.pool = pool_of(self.pool.conninfo)
                 await self.pool.open()
             self.owned = True
 
@@ -72,7 +74,10 @@ class Pools:
             try:
                 yield connection
             finally:
-                if not autocommit and not connection.closed:
+                if connection.info.transaction_status != TransactionStatus.IDLE:
+                    # Cut short in the middle of something: nobody shall be handed the rest of it.
+                    await connection.close()
+                elif not autocommit:
                     await connection.set_autocommit(False)
         finally:
             await self.pool.putconn(connection)
@@ -95,11 +100,10 @@ class Pools:
             connection = self.idle_connection() or self.connector.open_sync(SYNC_LABEL)
             try:
                 yield connection
-            except psycopg.Error:
-                connection.close()
-                raise
             finally:
-                if not connection.closed:
+                if connection.info.transaction_status != TransactionStatus.IDLE:
+                    connection.close()
+                else:
                     with self.sync_guard:
                         self.idle_sync.append(connection)
 
@@ -114,15 +118,13 @@ class Pools:
             connection.close()
 
 
-def make_pool(pool: object) -> AsyncConnectionPool[Any]:
-    match pool:
+def pool_of(given: object) -> AsyncConnectionPool[Any]:
+    match given:
         case AsyncConnectionPool():
-            return pool
+            return given
         case str():
-            return AsyncConnectionPool(
-                pool, min_size=1, max_size=10, open=False, kwargs={"application_name": LABEL}
-            )
-    kind = type(pool)
+            return make_pool(given, PoolOptions())
+    kind = type(given)
     raise InvalidOption(
         f"pool is a {kind.__module__}.{kind.__qualname__}; "
         "it is a psycopg_pool.AsyncConnectionPool, a DSN, or an Engine"
