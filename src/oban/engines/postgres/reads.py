@@ -1,12 +1,13 @@
 """The verbs that change nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from oban.engines.base import JobFilter
+from oban.engines.base import JobCount, JobFilter, KnownProducer, ProducerIdentity
 from oban.engines.postgres.jobs import in_order
-from oban.engines.postgres.rows import read_job
-from oban.engines.postgres.statements import PostgresOperation, Steps
+from oban.engines.postgres.rows import moment, read_job
+from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.job import Job, encode
 
@@ -23,21 +24,60 @@ class ReadVerbs(Verbs):
 
     def search(self, wanted: JobFilter) -> PostgresOperation[list[Job]]:
         def steps() -> Steps[list[Job]]:
-            rows = yield self.sql(
-                "list_jobs",
-                before_id=wanted.before_id,
-                states=as_list(wanted.states),
-                queue=wanted.queue,
-                worker=wanted.worker,
-                tags=as_list(wanted.tags),
-                args=as_json(wanted.args),
-                meta=as_json(wanted.meta),
-                priority=wanted.priority,
-                limit=wanted.limit,
-            )
+            rows = yield self.listing(wanted)
             return [read_job(row) for row in rows]
 
         return PostgresOperation("search", steps, repeatable=True)
+
+    def search_ids(self, wanted: JobFilter) -> PostgresOperation[list[int]]:
+        def steps() -> Steps[list[int]]:
+            rows = yield ids_only(self.listing(wanted))
+            return sorted((row[0] for row in rows), reverse=True)
+
+        return PostgresOperation("search_ids", steps, repeatable=True)
+
+    def listing(self, wanted: JobFilter) -> Statement:
+        return self.sql(
+            "list_jobs",
+            before_id=wanted.before_id,
+            states=as_list(wanted.states),
+            queue=wanted.queue,
+            worker=wanted.worker,
+            tags=as_list(wanted.tags),
+            args=as_json(wanted.args),
+            meta=as_json(wanted.meta),
+            priority=wanted.priority,
+            limit=wanted.limit,
+        )
+
+    def counts(self) -> PostgresOperation[list[JobCount]]:
+        def steps() -> Steps[list[JobCount]]:
+            rows = yield self.sql("count_jobs")
+            return [JobCount(queue, state, count) for queue, state, count in rows]
+
+        return PostgresOperation("counts", steps, repeatable=True)
+
+    def known_producers(self) -> PostgresOperation[list[KnownProducer]]:
+        def steps() -> Steps[list[KnownProducer]]:
+            rows = yield self.sql("list_producers")
+            return [
+                KnownProducer(ProducerIdentity(uuid, name, node, queue), moment(started), running)
+                for uuid, name, node, queue, started, running in rows
+            ]
+
+        return PostgresOperation("known_producers", steps, repeatable=True)
+
+
+def ids_only(statement: Statement) -> Statement:
+    """The same rows, of which the database reads nothing but the ids."""
+    block = statement.sql
+    narrow = replace(
+        block,
+        name=f"{block.name}_ids",
+        numbered=f"select id from ({block.numbered}) as job",  # noqa: S608  # a block of our own
+        named=f"select id from ({block.named}) as job",  # noqa: S608
+    )
+    return replace(statement, sql=narrow)
 
 
 def as_list(values: Sequence[str] | None) -> list[str] | None:
