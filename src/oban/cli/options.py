@@ -1,0 +1,77 @@
+"""The options that many commands share, and what they make of the configuration."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oban import configuration
+from oban.cli.failures import WrongUsage
+from oban.configuration import EMBEDDED, Configuration
+from oban.errors import ConfigurationError
+
+PANEL = "Configuration"
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Read this TOML file instead of oban.toml or pyproject.toml.",
+        rich_help_panel=PANEL,
+    ),
+]
+DsnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        metavar="DSN",
+        help="The database, as postgresql://user@host/name. [OBAN_DSN]",
+        rich_help_panel=PANEL,
+    ),
+]
+EmbeddedOption = Annotated[
+    bool,
+    typer.Option(
+        "--embedded",
+        help="Use the PostgreSQL that comes with oban\\[embedded], for development.",
+        rich_help_panel=PANEL,
+    ),
+]
+PrefixOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix",
+        metavar="SCHEMA",
+        help="The schema that the tables are in, by default public. [OBAN_PREFIX]",
+        rich_help_panel=PANEL,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def configure(
+    config: Path | None, dsn: str | None, embedded: bool, prefix: str | None, **arguments: object
+) -> Configuration:
+    """Load the configuration with these arguments on top. Raises ConfigurationError."""
+    if embedded and dsn is not None:
+        raise WrongUsage("--embedded and --dsn are both given; give one of them")
+    given = {"dsn": EMBEDDED if embedded else dsn, "prefix": prefix, **arguments}
+    return configuration.load(config, arguments=given)
+
+
+def require_dsn(loaded: Configuration) -> str:
+    """The DSN that somebody gave. Raises ConfigurationError with the ways to give one."""
+    if loaded.dsn is None:
+        raise ConfigurationError(NO_DSN)
+    return loaded.dsn
+
+
+NO_DSN = (
+    "no database is configured; give one of:\n"
+    "  --dsn postgresql://user:password@host:5432/database\n"
+    "  OBAN_DSN=postgresql://… in the environment\n"
+    '  dsn = "postgresql://…" in oban.toml, or under [tool.oban] in pyproject.toml\n'
+    "  --embedded, which runs a private PostgreSQL for development"
+)

@@ -1,0 +1,64 @@
+"""Making an application importable and its workers known."""
+
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from oban.cli.failures import Failed
+from oban.errors import ConfigurationError
+from oban.lookup import discover, import_all
+from oban.worker import registered
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The workers this process knows, and what was found but could not be used."""
+
+    names: tuple[str, ...]
+    #: Why a file or module is passed over, by its name.
+    passed_over: Mapping[str, str]
+
+    def warnings(self) -> Iterator[str]:
+        for name, reason in self.passed_over.items():
+            yield f"{name} is passed over: {reason}"
+
+
+def make_importable(app_dir: Path) -> None:
+    """Put an application's folder, and its `src/` if it has one, in front of `sys.path`.
+
+    A `src` that is itself a package is left out: its modules would have two names.
+    """
+    source = app_dir / "src"
+    folders = [app_dir]
+    if source.is_dir() and not (source / "__init__.py").exists():
+        folders.append(source)
+    for folder in reversed(folders):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+
+
+def find_workers(app_dir: Path, modules: Sequence[str] | None) -> Workers:
+    """Import the modules that hold workers: those under `app_dir`, or among the ones named.
+
+    A module that cannot be imported is passed over, and its jobs go back to the table for nodes
+    that know them. One that was named must be there: raises ConfigurationError, or Failed.
+    """
+    found = discover(app_dir, modules)
+    errors = {name: described(error) for name, error in import_all(found.modules).items()}
+    for name in modules or ():
+        if name in found.skipped:
+            raise ConfigurationError(f"worker_modules names {name}: {found.skipped[name]}")
+        if name in errors:
+            raise Failed(f"worker_modules names {name}, which cannot be imported: {errors[name]}")
+    return Workers(tuple(sorted(registered())), {**found.skipped, **errors})
+
+
+def described(error: BaseException) -> str:
+    """The error and the line it comes from, in a module that we only wanted to import."""
+    said = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:
+        return said
+    return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})"
