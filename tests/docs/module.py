@@ -50,9 +50,11 @@ class PageModule:
         """Leave no module and no worker behind for the next page."""
         for name in set(registered()) - self.workers_before:
             forget(name)
-        for name in set(sys.modules) - self.modules_before:
-            if is_under(sys.modules[name], self.folder) or name == self.module.__name__:
-                del sys.modules[name]
+        new = set(sys.modules) - self.modules_before
+        # All of them first: the path of a namespace package is asked from its parent.
+        for name in [each for each in new if is_under(sys.modules[each], self.folder)]:
+            del sys.modules[name]
+        del sys.modules[self.module.__name__]
 
 
 def is_under(module: ModuleType, folder: Path) -> bool:

@@ -86,3 +86,23 @@ def open_folder() -> Iterator[Path]:
     base.chmod(0o755)
     yield base / "postgresql"
     shutil.rmtree(base)
+
+
+def test_the_page_begins_with_the_same_file() -> None:
+    assert titled("docs/quickstart.md", "app.py") == titled("README.md", "app.py")
+
+
+def test_the_page_goes_on_with_a_node_that_finds_the_workers(installed_place: Path) -> None:
+    for title in ("workers.py", "send.py"):
+        (installed_place / title).write_text(titled("docs/quickstart.md", title), "utf-8")
+    node = start("-m", "oban", "start", "--queues", "mailers:20", folder=installed_place)
+    try:
+        sender = start("send.py", "grace@example.com", folder=installed_place)
+        said, errors = sender.communicate(timeout=PATIENCE)
+        assert "worker='workers.MailerWorker', queue='mailers'" in said, errors
+        assert node.stdout is not None
+        assert node.stdout.readline() == "To grace@example.com: News\n"
+        stopped(node)
+    finally:
+        node.kill()
+    assert node.returncode == 0
