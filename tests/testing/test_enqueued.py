@@ -66,7 +66,7 @@ async def set_state(client: Oban, job: Job, state: str) -> None:
         {"state": "available"},
         {"worker": Mailer, "args": {"to": "a@b.c"}, "priority": 3, "tags": ["vip"]},
     ],
-    ids=repr,
+    ids=", ".join,
 )
 async def test_each_filter_lets_pass_what_fits(filters: Mapping[str, Any]) -> None:
     job = await Mailer.enqueue(
@@ -98,7 +98,7 @@ async def test_each_filter_lets_pass_what_fits(filters: Mapping[str, Any]) -> No
         {"state": "scheduled"},
         {"worker": Mailer, "queue": "default"},
     ],
-    ids=repr,
+    ids=", ".join,
 )
 async def test_each_filter_holds_back_what_does_not_fit(filters: Mapping[str, Any]) -> None:
     await Mailer.enqueue(

@@ -2,7 +2,7 @@
 
 A `.sql` file holds blocks that begin with `-- name: …`. Parameters are written `:name` and always
 bound; `{prefix}` and the column lists of `rows` are the only text put in. One block serves every
-kind of connection: psycopg takes it with `$1`, SQLAlchemy with `:name`.
+kind of connection: psycopg takes it with `$1`, SQLAlchemy with `:name`. Every block returns rows.
 """
 
 import re

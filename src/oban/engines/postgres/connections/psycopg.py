@@ -1,13 +1,28 @@
 """psycopg connections, our own and borrowed ones: our own cursor and row format on each."""
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg.abc import Loader
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.types.bool import BoolLoader
+from psycopg.types.numeric import FloatLoader, IntLoader
+from psycopg.types.string import TextLoader
 
 from oban.engines.postgres.statements import Rows, Statement
+
+#: The types that statements return, and how psycopg reads them unless told otherwise.
+LOADERS: Final[Mapping[str, type[Loader]]] = {
+    "bool": BoolLoader,
+    "float8": FloatLoader,
+    "int2": IntLoader,
+    "int4": IntLoader,
+    "int8": IntLoader,
+    "text": TextLoader,
+}
 
 
 class AsyncPsycopg:
@@ -16,8 +31,9 @@ class AsyncPsycopg:
 
     async def fetch(self, statement: Statement) -> Rows:
         async with psycopg.AsyncRawCursor(self.connection, row_factory=tuple_row) as cursor:
-            await cursor.execute(statement.sql.numbered.encode(), statement.values)
-            return await cursor.fetchall() if cursor.description else []
+            await plain(cursor).execute(statement.sql.numbered.encode(), statement.values)
+            # Not asked first whether there are rows: in a pipeline nobody knows before they come.
+            return await cursor.fetchall()
 
     def transaction(self) -> AbstractAsyncContextManager[object]:
         """Several statements as one, where the owner has not begun a transaction of his own."""
@@ -32,13 +48,23 @@ class SyncPsycopg:
 
     def fetch(self, statement: Statement) -> Rows:
         with psycopg.RawCursor(self.connection, row_factory=tuple_row) as cursor:
-            cursor.execute(statement.sql.numbered.encode(), statement.values)
-            return cursor.fetchall() if cursor.description else []
+            plain(cursor).execute(statement.sql.numbered.encode(), statement.values)
+            return cursor.fetchall()
 
     def transaction(self) -> AbstractContextManager[object]:
         if needs_transaction(self.connection):
             return self.connection.transaction()
         return nullcontext()
+
+
+C = TypeVar("C", psycopg.AsyncRawCursor[Any], psycopg.RawCursor[Any])
+
+
+def plain(cursor: C) -> C:
+    """A cursor inherits the loaders that the owner has registered; these read as we expect."""
+    for name, loader in LOADERS.items():
+        cursor.adapters.register_loader(name, loader)
+    return cursor
 
 
 def needs_transaction(

@@ -25,7 +25,8 @@ class AsyncSqlAlchemy:
         result = await self.connection.execute(
             clause(statement.sql.named), dict(statement.parameters)
         )
-        return result.all() if result.returns_rows else []
+        rows: Rows = result.all()
+        return rows
 
     def transaction(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()  # SQLAlchemy has begun one by itself, and its owner ends it
@@ -37,7 +38,8 @@ class SyncSqlAlchemy:
 
     def fetch(self, statement: Statement) -> Rows:
         result = self.connection.execute(clause(statement.sql.named), dict(statement.parameters))
-        return result.all() if result.returns_rows else []
+        rows: Rows = result.all()
+        return rows
 
     def transaction(self) -> AbstractContextManager[object]:
         return nullcontext()

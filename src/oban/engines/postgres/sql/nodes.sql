@@ -8,6 +8,7 @@ values (
   cast(cast(:uuid as text) as uuid), cast(:name as text), cast(:node as text), cast(:queue as text)
 )
 on conflict (uuid) do nothing
+returning cast(uuid as text) as uuid
 
 -- name: forget_producer
 -- Takes the record away again, unless a job still names this producer as its running attempt.
@@ -18,6 +19,7 @@ where uuid = cast(cast(:uuid as text) as uuid)
     select from {prefix}.oban_jobs
     where attempted_by[2] = cast(:uuid as text) and (state = 'executing' or stopping_at is not null)
   )
+returning cast(uuid as text) as uuid
 
 -- name: notify
 select pg_notify(:channel, :payload) as sent
