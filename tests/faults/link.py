@@ -62,7 +62,7 @@ class Link:
             if self._session.cut:
                 await self._fire(self._session.cut, server)
         except OSError:
-            self._reset()  # no server: the client learns it the hard way
+            pass  # no server: the client learns it from the end of its connection
         finally:
             await self._close()
 

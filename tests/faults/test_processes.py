@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults import processes
-from tests.faults.processes import PYTHON, Process, ProcessEnded
+from tests.faults.processes import OBAN, PYTHON, Process, ProcessEnded
 
 Start = Callable[..., Process]
 
@@ -166,6 +166,12 @@ async def test_leaving_by_an_error_leaves_nothing_either(start: Start) -> None:
             raise LookupError
     assert not alive(process.pid)
     assert asyncio.all_tasks() == before
+
+
+async def test_the_command_line_is_at_hand(tmp_path: Path) -> None:
+    async with Process(OBAN, "version", log=tmp_path / "log") as process:
+        await process.line(r"^oban \d")
+        assert await process.exited() == 0
 
 
 async def test_a_command_that_does_not_exist_is_its_own_error(tmp_path: Path) -> None:

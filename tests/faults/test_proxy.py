@@ -10,8 +10,10 @@ from pathlib import Path
 import asyncpg
 import psycopg
 import pytest
-from psycopg import AsyncConnection, AsyncCursor, OperationalError
+from psycopg import AsyncConnection, AsyncCursor, OperationalError, generators
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ExecStatus
+from tests.faults.link import PATIENCE
 from tests.faults.proxy import Proxy
 
 INSERT = "insert into notes (id) values (%s)"
@@ -269,6 +271,20 @@ class TestPause:
             proxy.resume()
             await asyncio.wait_for(inserting, 10)
 
+    async def test_a_connection_made_meanwhile_does_not_reach_the_server(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            async with Proxy(f"host=127.0.0.1 port={server.getsockname()[1]}") as proxy:
+                proxy.pause()
+                _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+                await asyncio.sleep(0.05)
+                with pytest.raises(BlockingIOError):
+                    server.accept()
+                proxy.resume()
+                carried, _ = await asyncio.get_running_loop().sock_accept(server)
+                carried.close()
+                writer.close()
+
     async def test_a_paused_connection_can_be_cut(self, proxy: Proxy) -> None:
         async with connected(proxy) as connection:
             proxy.pause()
@@ -466,6 +482,22 @@ class TestCutBeforeReply:
         assert cut.fired_count == 1
         assert await notes(direct) == [1]
 
+    async def test_a_pipeline_that_reads_after_its_commit_reads_nothing(
+        self, proxy: Proxy, direct: AsyncConnection
+    ) -> None:
+        cut = proxy.cut_before_reply(inserting)
+        learned = []
+        async with connected(proxy) as connection:
+            with pytest.raises(OperationalError):
+                async with connection.pipeline():
+                    for statement in "begin", "insert into notes values (1)", "commit":
+                        await connection.execute(statement)
+                    cursor = await connection.execute("select 1")
+                    learned.append(await asyncio.wait_for(cursor.fetchone(), 10))
+        assert learned == []
+        assert cut.fired_count == 1
+        assert await notes(direct) == [1]
+
     async def test_a_pipeline_that_fails_is_answered(
         self, proxy: Proxy, direct: AsyncConnection
     ) -> None:
@@ -520,6 +552,29 @@ class TestCutBeforeReply:
         assert cut.fired_count == 1
         assert await notes(direct) == [1, 3]
 
+    async def test_a_copy_in_the_extended_protocol_ignores_the_sync_before_its_rows(
+        self, proxy: Proxy, direct: AsyncConnection
+    ) -> None:
+        async with connected(proxy) as connection:
+            raw = connection.pgconn
+
+            async def copy(rows: bytes) -> int:
+                raw.send_query_params(b"copy notes from stdin", [])
+                await connection.wait(generators.execute(raw))
+                raw.put_copy_data(rows)
+                raw.put_copy_end()
+                (result,) = await connection.wait(generators.execute(raw))
+                return int(result.status)
+
+            assert await copy(b"1\n") == ExecStatus.COMMAND_OK
+            assert await copy(b"one\n") == ExecStatus.FATAL_ERROR
+            cut = proxy.cut_before_reply(inserting)
+            await connection.execute("select 1")
+            with pytest.raises(OperationalError):
+                await connection.execute(INSERT, [2])
+        assert cut.fired_count == 1
+        assert await notes(direct) == [1, 2]
+
     async def test_it_fires_as_often_as_told_whatever_the_number_of_connections(
         self, proxy: Proxy, direct: AsyncConnection
     ) -> None:
@@ -538,10 +593,17 @@ class TestCutBeforeReply:
     async def test_disarmed_it_lets_everything_pass(
         self, proxy: Proxy, direct: AsyncConnection
     ) -> None:
-        cut = proxy.cut_before_reply(inserting)
+        asked: list[str] = []
+
+        def ask(sql: str) -> bool:
+            asked.append(sql)
+            return True
+
+        cut = proxy.cut_before_reply(ask)
         cut.disarm()
         async with connected(proxy) as connection:
             await connection.execute(INSERT, [1])
+        assert asked == []
         with pytest.raises(TimeoutError, match="fired 0 of 1 times"):
             await cut.fired(timeout=0.01)
 
@@ -597,10 +659,13 @@ class TestCutBeforeSend:
         self, proxy: Proxy, direct: AsyncConnection
     ) -> None:
         async with connected(proxy) as connection:
-            raw = connection.pgconn  # blocks, so on a thread
-            await asyncio.to_thread(raw.prepare, b"add", b"insert into notes values (1)")
+            raw = connection.pgconn
+            raw.send_prepare(b"add", b"insert into notes values (1)")
+            await connection.wait(generators.execute(raw))
             cut = proxy.cut_before_send(inserting)
-            await asyncio.to_thread(raw.exec_prepared, b"add", [])
+            raw.send_query_prepared(b"add", [])
+            with pytest.raises(OperationalError):
+                await connection.wait(generators.execute(raw))
         assert cut.fired_count == 1
         assert await notes(direct) == []
 
@@ -609,9 +674,11 @@ class TestCutBeforeSend:
     ) -> None:
         cut = proxy.cut_before_send(lambda sql: sql == "COMMIT")
         async with connected(proxy) as connection:
+            start = time.monotonic()
             with pytest.raises(OperationalError):
                 async with connection.transaction():
                     await connection.execute(INSERT, [1])
+            assert time.monotonic() - start < PATIENCE  # the server left by itself
         assert cut.fired_count == 1
         assert await sessions(direct) == 0
         async with direct.transaction():

@@ -1,9 +1,10 @@
 """What the network may do to messages: any split of the bytes means the same."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.faults.cut import Cut
-from tests.faults.wire import Framer, Session
+from tests.faults.wire import Framer, ProtocolError, Session
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -12,14 +13,16 @@ def message(kind: bytes, body: bytes) -> bytes:
 
 STARTUP = (16).to_bytes(4) + (196608).to_bytes(4) + b"user\0x\0\0"
 SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
-INSERT = b"".join(
-    [
-        message(b"P", b"\0insert into notes values ($1)\0\0\0"),
-        message(b"B", b"\0\0\0\0\0\0\0\0"),
-        message(b"E", b"\0\0\0\0\0"),
-        message(b"S", b""),
-    ]
-)
+SYNC = message(b"S", b"")
+
+
+def execute(sql: str) -> bytes:
+    """Parse, Bind and Execute, all unnamed."""
+    parse = message(b"P", b"\0" + sql.encode() + b"\0\0\0")
+    return parse + message(b"B", bytes(8)) + message(b"E", bytes(5))
+
+
+INSERT = execute("insert into notes values ($1)") + SYNC
 READY = message(b"Z", b"I")
 INSERTED = message(b"1", b"") + message(b"2", b"") + message(b"C", b"INSERT 0 1\0") + READY
 
@@ -82,4 +85,82 @@ def test_not_a_byte_of_a_statement_cut_before_sending_passes(sent: list[int]) ->
         if session.cut:
             break
     assert session.to_server == STARTUP
+    assert session.cut is cut
+
+
+def query(sql: str) -> bytes:
+    return message(b"Q", sql.encode() + b"\0")
+
+
+def complete(tag: str, status: str) -> bytes:
+    return message(b"C", tag.encode() + b"\0") + message(b"Z", status.encode())
+
+
+def started(cut: Cut) -> Session:
+    """A session that is over its startup."""
+    session = Session([cut])
+    session.from_client(STARTUP)
+    session.from_server(READY)
+    session.to_client.clear()
+    return session
+
+
+def test_not_a_byte_of_the_commit_s_reply_passes() -> None:
+    session = started(cut := Cut("reply", lambda sql: sql == "insert"))
+    open_transaction = [("begin", "BEGIN"), ("insert", "INSERT 0 1"), ("select", "SELECT 1")]
+    for sql, tag in open_transaction:
+        session.from_client(query(sql))
+        session.from_server(complete(tag, "T"))
+    passed = b"".join(complete(tag, "T") for _, tag in open_transaction)
+    assert session.to_client == passed
+    session.from_client(query("commit"))
+    for byte in complete("COMMIT", "I"):
+        session.from_server(bytes([byte]))
+    assert session.to_client == passed
+    assert session.cut is cut
+
+
+def test_a_flush_that_comes_late_releases_what_was_held() -> None:
+    session = started(Cut("reply", lambda sql: "insert" in sql))
+    session.from_client(INSERT.removesuffix(SYNC))
+    done = message(b"C", b"INSERT 0 1\0")
+    session.from_server(done)
+    assert session.to_client == b""
+    session.from_client(message(b"H", b""))
+    assert session.to_client == done
+
+
+def test_a_copy_that_the_server_ended_leaves_the_count_right() -> None:
+    session = started(cut := Cut("reply", lambda sql: "insert" in sql))
+    session.from_client(query("copy"))
+    session.from_server(message(b"G", b"\0\0\0") + message(b"E", b"\0") + READY)
+    session.from_client(INSERT)
+    session.from_client(INSERT)
+    session.from_server(INSERTED)
+    assert session.cut is cut
+
+
+def test_a_function_call_is_answered_like_a_query() -> None:
+    session = started(cut := Cut("reply", lambda sql: "insert" in sql))
+    session.from_client(message(b"F", b"") + INSERT)
+    session.from_server(message(b"V", b"") + READY)
+    assert session.cut is None
+    session.from_server(INSERTED)
+    assert session.cut is cut
+
+
+def test_answers_nobody_asked_for_are_an_error() -> None:
+    session = started(Cut("reply", lambda sql: False))
+    with pytest.raises(ProtocolError, match="more than it was asked"):
+        session.from_server(READY)
+
+
+def test_a_sync_between_the_start_of_a_copy_and_its_end_does_not_count() -> None:
+    session = started(cut := Cut("reply", lambda sql: "insert" in sql))
+    session.from_client(execute("copy"))
+    session.from_server(message(b"G", b"\0\0\0"))
+    session.from_client(SYNC + message(b"d", b"1\n") + message(b"c", b"") + SYNC + INSERT)
+    session.from_server(complete("COPY 1", "I"))
+    assert session.cut is None
+    session.from_server(INSERTED)
     assert session.cut is cut

@@ -91,9 +91,6 @@ class Session:
                 cycle.awaited = True
                 if cycle is self._cycles[0]:
                     self._release()
-            case "C":  # Close
-                of, name = message.raw[5:6], message.strings(1, skip=1)[0]
-                (self._statements if of == b"S" else self._portals).pop(name, None)
             case "c" | "f":  # CopyDone, CopyFail
                 self._copying = False
 
@@ -174,11 +171,9 @@ class Message(NamedTuple):
     kind: str
     raw: bytes
 
-    def strings(self, count: int, *, skip: int = 0) -> list[str]:
-        """The body's first `count` strings, each ended by a zero byte, after `skip` bytes."""
-        return [
-            text.decode(errors="replace") for text in self.raw[5 + skip :].split(b"\0", count)[:-1]
-        ]
+    def strings(self, count: int) -> list[str]:
+        """The body's first `count` strings, each ended by a zero byte."""
+        return [text.decode(errors="replace") for text in self.raw[5:].split(b"\0", count)[:count]]
 
 
 class Framer:
