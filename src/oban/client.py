@@ -51,7 +51,7 @@ class Client:
         wanted = flatten(jobs)
         if is_inline():
             return await self.run_inline(wanted)
-        if not wanted:
+        if not wanted and conn is None:
             return []
         return await self.engine.execute(self.insertion(wanted, notify), conn)
 
@@ -82,7 +82,7 @@ class Client:
         wanted = flatten(jobs)
         if is_inline():
             return self.run_inline_sync(wanted)
-        if not wanted:
+        if not wanted and conn is None:
             return []
         return self.engine.execute_sync(self.insertion(wanted, notify), conn)
 

@@ -40,7 +40,7 @@ def borrow(connection: object) -> AsyncLink:
     if "sqlalchemy" in sys.modules:
         from oban.engines.postgres.connections import sqlalchemy
 
-        if isinstance(connection, sqlalchemy.ASYNC_KINDS):
+        if sqlalchemy.is_async_kind(connection):
             return sqlalchemy.AsyncSqlAlchemy(connection)
     raise unsupported(connection, ASYNC_ACCEPTED, "a `_sync` call takes", SYNC_ACCEPTED)
 
@@ -55,7 +55,7 @@ def borrow_sync(connection: object) -> SyncLink:
     if "sqlalchemy" in sys.modules:
         from oban.engines.postgres.connections import sqlalchemy
 
-        if isinstance(connection, sqlalchemy.SYNC_KINDS):
+        if sqlalchemy.is_sync_kind(connection):
             return sqlalchemy.SyncSqlAlchemy(connection)
     raise unsupported(connection, SYNC_ACCEPTED, "a call that is awaited takes", ASYNC_ACCEPTED)
 

@@ -1,20 +1,29 @@
 """SQLAlchemy sessions and connections, used through SQLAlchemy and so with any of its drivers.
 
-Only what the caller has imported is imported here: this package does not depend on SQLAlchemy.
+Only what the caller has imported is imported here: this package does not depend on SQLAlchemy, nor
+a synchronous program on what its asynchronous part needs.
 """
 
+import sys
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from oban.engines.postgres.statements import Rows, Statement
 
-ASYNC_KINDS = (AsyncSession, AsyncConnection, async_scoped_session)
-SYNC_KINDS = (Session, sqlalchemy.Connection, scoped_session)
+
+def is_async_kind(connection: object) -> bool:
+    part = sys.modules.get("sqlalchemy.ext.asyncio")
+    return part is not None and isinstance(
+        connection, (part.AsyncSession, part.AsyncConnection, part.async_scoped_session)
+    )
+
+
+def is_sync_kind(connection: object) -> bool:
+    return isinstance(connection, (Session, sqlalchemy.Connection, scoped_session))
 
 
 class AsyncSqlAlchemy:
