@@ -11,6 +11,9 @@ from types import ModuleType
 from oban.worker import forget, registered
 from tests.docs.pages import Block
 
+#: Files that are pytest's to import.
+PYTEST = ("conftest", "test_")
+
 
 class PageModule:
     """A page's own module; what its blocks define, the next ones see.
@@ -29,11 +32,15 @@ class PageModule:
     async def run(self, block: Block) -> None:
         if block.title is not None:
             self.write(block.title, block.code)
-            if block.title.endswith(".py"):
+            if block.title.endswith(".py") and not Path(block.title).name.startswith(PYTEST):
                 importlib.import_module(block.title.removesuffix(".py").replace("/", "."))
             return
         code = compile(
-            block.padded, block.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+            block.padded,
+            block.page,
+            "exec",
+            flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+            dont_inherit=True,
         )
         if code.co_flags & inspect.CO_COROUTINE:
             await eval(code, vars(self.module))

@@ -56,3 +56,16 @@ def test_a_configuration_loads(page: str, tmp_path: Path) -> None:
         loaded = configuration.load(environ={}, cwd=folder)
         assert loaded.sources, block.place
         assert not loaded.notices, block.place
+
+
+@pytest.mark.parametrize("code", ["assert seen == 1", "await sleep(0)\nassert seen == 1"])
+async def test_a_block_that_fails_fails_where_it_stands(code: str, place: Path) -> None:
+    module = PageModule("page_of_this_test", place)
+    try:
+        await module.run(Block("a page", 1, "python", "from asyncio import sleep\nseen = 2"))
+        with pytest.raises(AssertionError) as failure:
+            await module.run(Block("a page", 40, "python", code))
+        assert str(failure.traceback[-1].path) == "a page"
+        assert failure.traceback[-1].lineno == 38 + len(code.splitlines())
+    finally:
+        module.forget()

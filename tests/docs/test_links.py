@@ -9,7 +9,12 @@ from tests.docs.pages import NAMES, ROOT, prose
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
-MORE = ("CHANGELOG.md", "CONTRIBUTING.md", "examples/newsletter/README.md", "examples/fastapi/README.md")
+MORE = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "examples/newsletter/README.md",
+    "examples/fastapi/README.md",
+)
 FILES = [*NAMES, *(name for name in MORE if (ROOT / name).exists())]
 
 
