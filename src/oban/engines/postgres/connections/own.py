@@ -26,8 +26,10 @@ NETWORK_DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-#: What belongs to the pool's owner and not to a connection of ours.
-NOT_OURS: Final = frozenset({"row_factory", "cursor_factory", "autocommit", "context"})
+#: What belongs to the pool's owner and not to a connection of ours, which is found by its label.
+NOT_OURS: Final = frozenset(
+    {"application_name", "autocommit", "context", "cursor_factory", "row_factory"}
+)
 
 
 @dataclass(frozen=True, slots=True)
