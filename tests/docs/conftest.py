@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import oban.schema
 import psycopg
 import pytest
+
+import oban.schema
 
 
 @pytest.fixture

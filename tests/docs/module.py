@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from oban.worker import forget, registered
 from tests.docs.pages import Block
+
+from oban.worker import forget, registered
 
 #: Files that are pytest's to import.
 PYTEST = ("conftest", "test_")

@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from oban import configuration, instances
 from tests.docs.module import PageModule
 from tests.docs.pages import NAMES, Block, blocks
+
+from oban import configuration, instances
 
 PYTHON = {name: [each for each in blocks(name) if each.language == "python"] for name in NAMES}
 

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from tests.docs.pages import NAMES, ROOT, prose
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

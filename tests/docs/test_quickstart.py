@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import titled
 
 from oban import embedded
-from tests.docs.pages import titled
 
 PATIENCE = 30
 
