@@ -26,6 +26,9 @@ Steps = Generator["Statement", Rows, T]
 FILES: Final = ("jobs", "runs", "nodes", "reads", "schema")
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
+#: Statements that are sent often enough for a driver to prepare them, so that their plan is kept.
+#: The others are planned for the table as it is when they are sent.
+PREPARED: Final = frozenset({"insert_jobs", "turn"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class Statement:
     def values(self) -> tuple[Any, ...]:
         """The parameters in the order of `sql.numbered`."""
         return tuple(self.parameters[name] for name in self.sql.parameters)
+
+    @property
+    def prepare(self) -> bool | None:
+        """What psycopg asks: False never prepares, None does so once it pays."""
+        return None if self.sql.name in PREPARED else False
 
 
 @dataclass(frozen=True, slots=True)

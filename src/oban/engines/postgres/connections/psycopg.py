@@ -31,7 +31,8 @@ class AsyncPsycopg:
 
     async def fetch(self, statement: Statement) -> Rows:
         async with psycopg.AsyncRawCursor(self.connection, row_factory=tuple_row) as cursor:
-            await plain(cursor).execute(statement.sql.numbered.encode(), statement.values)
+            query = statement.sql.numbered.encode()
+            await plain(cursor).execute(query, statement.values, prepare=statement.prepare)
             # Not asked first whether there are rows: in a pipeline nobody knows before they come.
             return await cursor.fetchall()
 
@@ -48,7 +49,8 @@ class SyncPsycopg:
 
     def fetch(self, statement: Statement) -> Rows:
         with psycopg.RawCursor(self.connection, row_factory=tuple_row) as cursor:
-            plain(cursor).execute(statement.sql.numbered.encode(), statement.values)
+            query = statement.sql.numbered.encode()
+            plain(cursor).execute(query, statement.values, prepare=statement.prepare)
             return cursor.fetchall()
 
     def transaction(self) -> AbstractContextManager[object]:

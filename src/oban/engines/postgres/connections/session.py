@@ -11,13 +11,15 @@ from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg
 from oban.engines.postgres.drive import drive, retrying
 from oban.engines.postgres.faults import is_lost, translate
-from oban.engines.postgres.statements import PostgresOperation
+from oban.engines.postgres.statements import PREPARED, PostgresOperation
 from oban.errors import DatabaseUnavailable, ObanError, OutcomeUnknown
 
 T = TypeVar("T")
 
 #: Seconds an answer may take before the connection counts as lost.
 PATIENCE: Final = 20.0
+#: Seconds after which the plan of a prepared statement is made anew, for the table as it then is.
+PLAN_AGE: Final = 1.0
 
 
 class PostgresSession:
@@ -28,6 +30,7 @@ class PostgresSession:
         self.label = label
         self.patience = patience
         self.connection: psycopg.AsyncConnection[Any] | None = None
+        self.planned_at = 0.0
 
     async def execute(self, operation: Operation[T]) -> T:
         wanted = cast("PostgresOperation[T]", operation)
@@ -41,6 +44,8 @@ class PostgresSession:
         done = False
         try:
             async with asyncio.timeout(self.patience):
+                if operation.name in PREPARED:
+                    await self.renew_plans(connection)
                 result = await drive(operation, AsyncPsycopg(connection))
             done = True
         except TimeoutError as error:
@@ -68,6 +73,13 @@ class PostgresSession:
         if self.connection is None:
             self.connection = await self.connector.open(self.label)
         return self.connection
+
+    async def renew_plans(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Drop kept plans that are old. One made while there were ten jobs would read a million."""
+        now = asyncio.get_running_loop().time()
+        if now - self.planned_at > PLAN_AGE:
+            await connection.execute(b"discard plans", prepare=False)
+            self.planned_at = now
 
     async def close(self) -> None:
         connection, self.connection = self.connection, None

@@ -6,7 +6,7 @@
 -- A claim needs the producer's record in oban_owners: without it nobody could rescue the job.
 -- Indexes: the primary key for acks, oban_jobs_available_index for the claim. The planner does not
 -- know how few rows there are; `= any(array(…))` keeps it from reading a small table whole, and
--- coalesce keeps it from joining with the running index, which would take rows times acks.
+-- `case` from reading the whole running index for each ack: it is not seen to imply that index.
 with fenced as materialized (
   select ack.*
   from (
@@ -18,8 +18,12 @@ with fenced as materialized (
   cross join lateral (
     select from {prefix}.oban_jobs as job
     where job.id = ack.id and job.attempt = ack.attempt
-      and coalesce(job.attempted_by[2], '') = cast(:uuid as text)
-      and (job.state = 'executing' or (job.state = 'cancelled' and job.stopping_at is not null))
+      and job.attempted_by[2] = cast(:uuid as text)
+      and case job.state
+        when 'executing' then true
+        when 'cancelled' then job.stopping_at is not null
+        else false
+      end
     for update
   ) as held
 ), acknowledged as (
@@ -105,8 +109,7 @@ with kept as materialized (
     state = case when job.state = 'executing' then 'available' else job.state end,
     attempt = case when job.state = 'executing' then job.attempt - 1 else job.attempt end,
     stopping_at = null
-  from lost
-  where job.id = lost.id
+  where job.id = any(array(select id from lost))
   returning job.id, job.state, job.queue
 ), notified as (
   select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
@@ -147,7 +150,9 @@ where not exists (
 -- Makes up to :limit due jobs available and discards jobs of :queues that are available without an
 -- attempt left. Returns which of :queues have available jobs, how many rows moved, and in how many
 -- seconds the next job is due. Several nodes share the work: rows another one holds are skipped.
--- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_available_index.
+-- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_available_index. The planner
+-- takes :limit for the number of rows, and joined with them would read the whole table each second;
+-- so it would for a queue that it takes for full, if that were not asked for in a claim's order.
 with due as materialized (
   select id from {prefix}.oban_jobs
   where state in ('scheduled', 'retryable')
@@ -158,14 +163,12 @@ with due as materialized (
 ), staged as (
   update {prefix}.oban_jobs as job
   set state = 'available'
-  from due
-  where job.id = due.id
+  where job.id = any(array(select id from due))
   returning job.queue
 ), exhausted as materialized (
   select id from {prefix}.oban_jobs
   where state = 'available' and attempt >= max_attempts
     and queue = any(cast(:queues as text[]))
-  order by id
   limit cast(:limit as int)
   for update skip locked
 ), discarded as (
@@ -178,8 +181,7 @@ with due as materialized (
       'at', (to_jsonb(timezone('UTC', statement_timestamp())) #>> '{}') || 'Z',
       'error', 'available without an attempt left'
     )
-  from exhausted
-  where job.id = exhausted.id
+  where job.id = any(array(select id from exhausted))
   returning job.id
 ), notified as (
   select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
@@ -192,9 +194,11 @@ select
   array(
     select queue from unnest(cast(:queues as text[])) as queue
     where queue in (select staged.queue from staged)
-      or exists (
-        select from {prefix}.oban_jobs as job
+      or (
+        select true from {prefix}.oban_jobs as job
         where job.state = 'available' and job.queue = queue.queue and job.attempt < job.max_attempts
+        order by job.priority, job.scheduled_at, job.id
+        limit 1
       )
   ) as available_queues,
   (

@@ -1,0 +1,163 @@
+"""The way of each hot statement to its jobs, whatever is known or thought of the table."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from tests.plans.history import PRODUCER, QUEUES, fill, install, run, running_attempts
+from tests.plans.plan import Plan, PlanMode, explaining, plans
+
+from oban.engines.postgres import PostgresEngine
+from oban.engines.postgres.connections.session import PLAN_AGE
+from oban.engines.postgres.statements import PostgresOperation, Statement
+from oban.job import Job, JobState
+from oban.outcome import Ack, AttemptKey
+
+ENGINE = PostgresEngine("")
+Building = Callable[[list[AttemptKey]], PostgresOperation[Any]]
+
+
+def acks(attempts: list[AttemptKey]) -> list[Ack]:
+    return [Ack(*key, JobState.COMPLETED) for key in attempts]
+
+
+#: What is done, the indexes that it must go by, and how many rows of jobs it may look at.
+HOT: dict[str, tuple[Building, set[str], int]] = {
+    "claim": (lambda _: ENGINE.turn(PRODUCER, [], 10), {"available"}, 20),
+    # It may read all that the queue has and sort: 4,000.
+    "claim for many slots": (lambda _: ENGINE.turn(PRODUCER, [], 1000), {"available"}, 6000),
+    "ack": (lambda mine: ENGINE.turn(PRODUCER, acks(mine[:50]), 0), {"pkey"}, 200),
+    "ack and claim": (
+        lambda mine: ENGINE.turn(PRODUCER, acks(mine[:50]), 10),
+        {"available", "pkey"},
+        220,
+    ),
+    "stage": (
+        lambda _: ENGINE.stage(QUEUES, 20_000),
+        {"due", "exhausted", "available", "pkey"},
+        400,
+    ),
+    "give back": (lambda mine: ENGINE.give_back(PRODUCER, mine[:50]), {"running", "pkey"}, 200),
+    "stopped": (lambda mine: ENGINE.stopped(PRODUCER, mine[:50]), {"pkey"}, 250),
+    "forget": (lambda _: ENGINE.forget(PRODUCER), {"running"}, 2),
+    "get": (lambda _: ENGINE.get(range(1000, 1100)), {"pkey"}, 100),
+    "cancel": (lambda _: ENGINE.cancel(range(200_021, 200_121)), {"pkey"}, 200),
+    "retry": (lambda _: ENGINE.retry(range(1000, 1100)), {"pkey"}, 200),
+    "delete": (lambda _: ENGINE.delete(range(1000, 1100)), {"pkey"}, 200),
+    "update": (lambda _: ENGINE.update(range(200_021, 200_121), lambda _: {}), {"pkey"}, 300),
+}
+
+
+@pytest.fixture(scope="module", params=["never analyzed", "analyzed", "analyzed while small"])
+def large(
+    request: pytest.FixtureRequest, create_database: Callable[[], str]
+) -> Iterator[psycopg.Connection[Any]]:
+    """The large table: just filled, well known, or taken for what it was before it was filled."""
+    with psycopg.connect(create_database(), autocommit=True) as connection:
+        install(connection)
+        if request.param == "analyzed while small":
+            run(connection, ENGINE.insert([Job(worker="Worker")] * 20))
+            connection.execute("vacuum analyze oban_jobs")
+        fill(connection)
+        if request.param == "analyzed":
+            connection.execute("analyze oban_jobs")
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def pages_before(create_database: Callable[[], str]) -> int:
+    """Those that a claim touches where nothing has finished yet."""
+    with psycopg.connect(create_database(), autocommit=True) as connection:
+        install(connection)
+        fill(connection, finished=0)
+        return pages_of_a_claim(connection, "force_custom_plan")
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("doing", HOT)
+def test_a_hot_statement_reads_what_it_is_about_and_nothing_else(
+    large: psycopg.Connection[Any], doing: str, mode: PlanMode
+) -> None:
+    build, indexes, most_rows = HOT[doing]
+    found = plans(large, build(running_attempts(large)), mode)
+    for plan in found:
+        assert plan.scans, plan
+        assert plan.unguided == [], plan
+        assert plan.compiled is False, plan
+    assert {f"oban_jobs_{each}" for each in short(indexes)} <= set.union(
+        *(plan.indexes for plan in found)
+    ), found
+    assert sum(plan.rows_read for plan in found) <= most_rows, found
+
+
+def short(indexes: set[str]) -> set[str]:
+    return {each if each == "pkey" else f"{each}_index" for each in indexes}
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_a_claim_touches_as_few_pages_after_a_long_history_as_before_it(
+    large: psycopg.Connection[Any], pages_before: int, mode: PlanMode
+) -> None:
+    assert pages_of_a_claim(large, mode) <= 2 * pages_before
+
+
+def pages_of_a_claim(connection: psycopg.Connection[Any], mode: PlanMode) -> int:
+    """The least of three: that a page of an index was full is no matter of the history."""
+    tries = [plans(connection, ENGINE.turn(PRODUCER, [], 10), mode) for _ in range(3)]
+    return min(plan.pages for (plan,) in tries)
+
+
+@pytest.mark.parametrize("jobs_before", [0, 20])
+async def test_a_plan_made_for_a_small_table_does_not_outlive_it(
+    create_database: Callable[[], str], jobs_before: int
+) -> None:
+    """A node waits, its plans made, and then the jobs come by the hundred thousand."""
+    engine = PostgresEngine(dsn := create_database())
+    session = engine.session("oban test")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        install(connection)
+        run(connection, engine.insert([Job(worker="Worker", queue="q1")] * jobs_before))
+        connection.execute("vacuum analyze oban_jobs")
+        for _ in range(15):  # until the driver prepares, and the server keeps the plan
+            await session.execute(engine.turn(PRODUCER, [], 10))
+        fill(connection, finished=50_000)
+    session.planned_at -= PLAN_AGE  # that much later
+    await session.execute(engine.turn(PRODUCER, [], 10))
+    assert session.connection is not None
+    plan = await kept_plan(session.connection, next(engine.turn(PRODUCER, [], 10).steps()))
+    await session.close()
+    assert plan.unguided == [], plan
+    assert plan.rows_read <= 20
+
+
+async def kept_plan(connection: psycopg.AsyncConnection[Any], statement: Statement) -> Plan:
+    """The plan that a driver's own prepared statement has by now."""
+    query = "select name from pg_prepared_statements where statement = %s"
+    rows = await connection.execute(query, [statement.sql.numbered], prepare=False)
+    ((name,),) = await rows.fetchall()
+    rows = await connection.execute(explaining(name, statement), prepare=False)
+    return Plan(statement.sql.name, (await rows.fetchall())[0][0][0])
+
+
+async def test_only_statements_that_read_no_history_are_prepared(
+    create_database: Callable[[], str],
+) -> None:
+    """The others are planned for the table as it is; it may have grown since the last time."""
+    engine = PostgresEngine(dsn := create_database())
+    session = engine.session("oban test")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        install(connection)
+        fill(connection, finished=1000)
+        mine = running_attempts(connection)
+    for build, *_ in HOT.values():
+        for _ in range(10):
+            await session.execute(build(mine))
+    for _ in range(10):
+        await session.execute(engine.insert([Job(worker="Worker")]))
+    assert session.connection is not None
+    rows = await session.connection.execute("select statement from pg_prepared_statements")
+    prepared = {text for (text,) in await rows.fetchall()}
+    await session.close()
+    blocks = engine.sql.blocks
+    assert prepared == {blocks["turn"].numbered, blocks["insert_jobs"].numbered}
