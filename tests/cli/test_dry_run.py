@@ -1,0 +1,122 @@
+"""Each in a process of its own: what is imported stays imported."""
+
+import json
+import os
+import subprocess
+from typing import Any
+
+from tests.cli.application import Application
+from tests.faults.processes import OBAN
+
+DSN = "postgresql://joe:s3cret@db.example/app"
+
+
+def dry_run(
+    application: Application, *arguments: str, **env: str
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [OBAN, "start", "--dry-run", *arguments],
+        cwd=application.folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def document(application: Application, *arguments: str) -> Any:
+    given = ["--dsn", DSN, "--queues", "default", "--json", *arguments]
+    done = dry_run(application, *given)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_each_key_is_shown_with_its_source(application: Application) -> None:
+    file = application.write(
+        "oban.toml", f'dsn = "{DSN}"\nshutdown_grace_period = 7\n[queues]\ndefault = 3\n'
+    )
+    done = dry_run(application, "--json", "--queues", "mailers:5", OBAN_NODE="one")
+    shown = json.loads(done.stdout)
+    values = shown["configuration"]
+    assert values["dsn"] == {"value": "postgresql://joe:***@db.example/app", "source": str(file)}
+    assert values["queues.default.limit"] == {"value": 3, "source": str(file)}
+    assert values["queues.mailers.limit"] == {"value": 5, "source": "--queues"}
+    assert values["node"] == {"value": "one", "source": "OBAN_NODE"}
+    assert values["prefix"] == {"value": "public", "source": "default"}
+    assert values["shutdown_grace_period"] == {"value": 7.0, "source": str(file)}
+    assert "jobs_of_mine.Patient" in shown["workers"]
+    assert shown["problem"] is None
+
+
+def test_a_person_reads_the_same(application: Application) -> None:
+    done = dry_run(application, "--dsn", DSN, "--queues", "default:3")
+    assert done.returncode == 0
+    assert "s3cret" not in done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["queues.default.limit", "3", "--queues"] in lines
+    assert ["prefix", "public", "default"] in lines
+    assert ["jobs_of_mine.quick"] in lines
+
+
+def test_what_would_keep_it_from_running_is_said_at_the_end(application: Application) -> None:
+    done = dry_run(application, "--queues", "default:3")
+    assert done.returncode == 2
+    assert "jobs_of_mine.quick" in done.stdout
+    assert "error: no database is configured" in done.stderr
+
+
+def test_a_module_that_fails_is_passed_over_with_its_error(application: Application) -> None:
+    application.write("broken.py", "from oban import job\n\n1 / 0\n@job()\ndef x(): ...\n")
+    shown = document(application)
+    reason = shown["passed_over"]["broken"]
+    assert "ZeroDivisionError: division by zero" in reason
+    assert "broken.py, line 3" in reason
+    assert "jobs_of_mine.quick" in shown["workers"]
+
+
+def test_a_named_module_that_fails_is_a_failure(application: Application) -> None:
+    application.write("broken.py", "1 / 0\n")
+    done = dry_run(application, "--dsn", DSN, "--queues", "default", "--modules", "broken")
+    assert done.returncode == 1
+    assert "broken, which cannot be imported: ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_modules_limit_what_is_imported(application: Application) -> None:
+    application.write("other.py", "from oban import job\n@job()\ndef one(): ...\n")
+    assert document(application, "--modules", "other")["workers"] == ["other.one"]
+    everything = document(application, "--modules", "other,jobs_of_mine")["workers"]
+    assert {"other.one", "jobs_of_mine.quick"} <= set(everything)
+
+
+def test_an_application_may_lie_elsewhere(application: Application) -> None:
+    application.write("inner/app/__init__.py", "")
+    application.write("inner/app/tasks.py", "from oban import job\n@job()\ndef one(): ...\n")
+    assert document(application, "--app-dir", "inner")["workers"] == ["app.tasks.one"]
+
+
+def test_a_src_layout_is_found_once_under_its_name(application: Application) -> None:
+    application.write("src/package/__init__.py", "")
+    application.write("src/package/tasks.py", "from oban import job\n@job()\ndef one(): ...\n")
+    workers = document(application)["workers"]
+    assert [each for each in workers if "one" in each] == ["package.tasks.one"]
+
+
+def test_a_src_that_is_a_package_keeps_its_name(application: Application) -> None:
+    application.write("src/__init__.py", "")
+    application.write("src/tasks.py", "from oban import job\n@job()\ndef one(): ...\n")
+    workers = document(application)["workers"]
+    assert [each for each in workers if "one" in each] == ["src.tasks.one"]
+
+
+def test_no_workers_is_worth_a_warning(application: Application) -> None:
+    (application.folder / "empty").mkdir()
+    shown = document(application, "--app-dir", "empty")
+    assert shown["workers"] == []
+    assert any("no workers found in" in each for each in shown["warnings"])
+
+
+def test_a_variable_spelt_wrong_is_worth_a_warning(application: Application) -> None:
+    done = dry_run(application, "--dsn", DSN, "--queues", "default", OBAN_QUUES="default:4")
+    assert "warning: OBAN_QUUES is not read; did you mean OBAN_QUEUES?" in done.stderr

@@ -1,0 +1,91 @@
+import psycopg
+from tests.cli.conftest import Command, Insert
+
+from oban import schema
+from oban.engines.base import ProducerIdentity
+from oban.engines.postgres import PostgresEngine
+
+LATEST = schema.latest_version()
+
+
+def test_jobs_are_counted_by_queue_and_state(oban: Command, insert: Insert) -> None:
+    insert()
+    insert()
+    insert(state="completed")
+    insert(queue="mailers", state="retryable")
+    shown = oban("status", "--json").json
+    assert shown["queues"] == {
+        "default": {"available": 2, "completed": 1},
+        "mailers": {"retryable": 1},
+    }
+    assert shown["version"] == shown["latest"] == LATEST
+    assert shown["pending"] == []
+    assert shown["problem"] is None
+    lines = [line.split() for line in oban("status").out.splitlines()]
+    assert ["queue", "available", "retryable", "completed"] in lines
+    assert ["default", "2", "1"] in lines
+    assert ["mailers", "1"] in lines
+
+
+def test_the_password_is_masked(oban: Command, oban_dsn: str) -> None:
+    password = psycopg.conninfo.conninfo_to_dict(oban_dsn).get("password")
+    shown = oban("status").out + oban("status", "--json").out
+    assert "***" in shown
+    assert password is None or str(password) not in shown
+
+
+async def test_producers_are_listed(oban: Command, oban_dsn: str, engine: PostgresEngine) -> None:
+    identity = ProducerIdentity("5b2a3f4c-0000-4000-8000-000000000001", "Oban", "web-1", "mailers")
+    await engine.execute(engine.register(identity))
+    (known,) = await engine.execute(engine.known_producers())
+    assert known.identity == identity
+    assert known.running_count == 0
+
+
+def test_producers_are_shown(oban: Command, oban_dsn: str) -> None:
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into oban_owners (uuid, name, node, queue) "
+            "values ('5b2a3f4c-0000-4000-8000-000000000001', 'Oban', 'web-1', 'mailers')"
+        )
+        connection.execute(
+            "insert into oban_jobs (worker, state, attempted_by) values "
+            "('w', 'executing', '{web-1,5b2a3f4c-0000-4000-8000-000000000001}')"
+        )
+    (producer,) = oban("status", "--json").json["producers"]
+    assert producer["node"] == "web-1"
+    assert producer["running_count"] == 1
+    assert ["web-1", "mailers", "1", "now"] in [
+        line.split()[:4] for line in oban("status").out.splitlines()
+    ]
+
+
+def test_no_tables_is_an_answer_and_no_error(command: Command, dsn: str) -> None:
+    shown = command("status", "--dsn", dsn, "--json").json
+    assert shown["tables"] == "missing"
+    assert "oban install" in shown["problem"]
+    text = command("status", "--dsn", dsn)
+    assert text.code == 0
+    assert "run `oban install`" in text.out
+
+
+def test_pending_migrations_are_named(command: Command, dsn: str) -> None:
+    command("install", "--dsn", dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("delete from oban_migrations where version > 2")
+    shown = command("status", "--dsn", dsn)
+    assert shown.code == 0
+    assert f"version 2 of {LATEST}" in shown.out
+    assert "0003_columns" in shown.out
+    assert "run `oban migrate`" in shown.out
+
+
+def test_jobs_without_a_producer_table_are_counted(command: Command, dsn: str) -> None:
+    """Tables of another package: old, and without ours."""
+    command("install", "--dsn", dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("insert into oban_jobs (worker) values ('w')")
+        connection.execute("drop table oban_owners, oban_migrations")
+    shown = command("status", "--dsn", dsn, "--json").json
+    assert shown["queues"] == {"default": {"available": 1}}
+    assert shown["producers"] == []
