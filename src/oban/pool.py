@@ -5,7 +5,7 @@ from typing import Any, Final
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from oban.dsn import mask_dsn
+from oban.dsn import mask_dsn, read_dsn
 from oban.errors import DatabaseUnavailable
 from oban.options import PoolOptions
 
@@ -49,5 +49,6 @@ async def open_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:
 
 async def probe(dsn: str) -> None:
     """Fail at once, with the server's own words, where a pool would try until its timeout."""
-    connection = await psycopg.AsyncConnection.connect(dsn, connect_timeout=10)
+    given = (read_dsn(dsn) or {}).get("connect_timeout")
+    connection = await psycopg.AsyncConnection.connect(dsn, connect_timeout=given or 10)
     await connection.close()
