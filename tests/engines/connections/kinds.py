@@ -124,29 +124,29 @@ def url(dsn: str, driver: str) -> URL:
 async def psycopg_async(dsn: str, **options: Any) -> AsyncIterator[Lent]:
     async with await psycopg.AsyncConnection.connect(dsn, **options) as owner:
         yield AsyncLent(owner, owner, str, owner.transaction)
-        if not owner.closed:
-            await owner.rollback()
+        await owner.close()
 
 
 @asynccontextmanager
 async def psycopg_async_cursor(dsn: str) -> AsyncIterator[Lent]:
     async with await psycopg.AsyncConnection.connect(dsn) as owner, owner.cursor() as cursor:
         yield AsyncLent(cursor, owner, str, owner.transaction)
-        await owner.rollback()
+        await owner.close()
 
 
 @asynccontextmanager
 async def psycopg_sync(dsn: str, **options: Any) -> AsyncIterator[Lent]:
-    with psycopg.Connection.connect(dsn, **options) as owner:
-        yield SyncLent(owner, owner, str, owner.transaction)
-        owner.rollback()
+    # On a thread, for whoever has to answer may live on the loop.
+    owner = await asyncio.to_thread(lambda: psycopg.Connection.connect(dsn, **options))
+    yield SyncLent(owner, owner, str, owner.transaction)
+    owner.close()
 
 
 @asynccontextmanager
 async def psycopg_sync_cursor(dsn: str) -> AsyncIterator[Lent]:
-    with psycopg.Connection.connect(dsn) as owner, owner.cursor() as cursor:
-        yield SyncLent(cursor, owner, str, owner.transaction)
-        owner.rollback()
+    owner = await asyncio.to_thread(lambda: psycopg.Connection.connect(dsn))
+    yield SyncLent(owner.cursor(), owner, str, owner.transaction)
+    owner.close()
 
 
 def async_session(driver: str, **options: Any) -> Callable[[str], Opened]:
@@ -185,8 +185,9 @@ def session(driver: str, **options: Any) -> Callable[[str], Opened]:
     @asynccontextmanager
     async def opened(dsn: str) -> AsyncIterator[Lent]:
         engine = create_engine(url(dsn, driver), **options)
-        with Session(engine) as session:
-            yield SyncLent(session, session, text, session.begin_nested)
+        session = Session(engine)
+        yield SyncLent(session, session, text, session.begin_nested)
+        await asyncio.to_thread(session.close)
         engine.dispose()
 
     return opened
@@ -196,8 +197,9 @@ def connection(driver: str, **options: Any) -> Callable[[str], Opened]:
     @asynccontextmanager
     async def opened(dsn: str) -> AsyncIterator[Lent]:
         engine = create_engine(url(dsn, driver), **options)
-        with engine.connect() as connection:
-            yield SyncLent(connection, connection, text, connection.begin_nested)
+        connection = await asyncio.to_thread(engine.connect)
+        yield SyncLent(connection, connection, text, connection.begin_nested)
+        await asyncio.to_thread(connection.close)
         engine.dispose()
 
     return opened

@@ -5,20 +5,26 @@ from typing import Final, TypeVar
 from tenacity import (
     AsyncRetrying,
     Retrying,
+    retry_if_exception,
     retry_if_exception_type,
     stop_after_attempt,
     wait_random_exponential,
 )
+from tenacity.retry import retry_base
 
 from oban.engines.postgres.connections import AsyncLink, SyncLink
+from oban.engines.postgres.faults import ended_by_server
 from oban.engines.postgres.statements import PostgresOperation
 from oban.errors import Contended
 
 T = TypeVar("T")
 
-#: How often, and after what waits, a statement that gave way to others is tried again.
+#: When to try again: the statement gave way to others; or, on a connection from a pool, the server
+#: had ended the session just before.
+GAVE_WAY: Final = retry_if_exception_type(Contended)
+POOLED: Final = GAVE_WAY | retry_if_exception(ended_by_server)
+#: How often, and after what waits.
 RETRYING: Final = {
-    "retry": retry_if_exception_type(Contended),
     "stop": stop_after_attempt(6),
     "wait": wait_random_exponential(multiplier=0.05, max=1.0),
     "reraise": True,
@@ -59,9 +65,9 @@ def step_through_sync(operation: PostgresOperation[T], link: SyncLink) -> T:
         return done.value  # type: ignore[no-any-return]
 
 
-def retrying() -> AsyncRetrying:
-    return AsyncRetrying(**RETRYING)  # type: ignore[arg-type]
+def retrying(reason: retry_base = GAVE_WAY) -> AsyncRetrying:
+    return AsyncRetrying(retry=reason, **RETRYING)  # type: ignore[arg-type]
 
 
-def retrying_sync() -> Retrying:
-    return Retrying(**RETRYING)  # type: ignore[arg-type]
+def retrying_sync(reason: retry_base = GAVE_WAY) -> Retrying:
+    return Retrying(retry=reason, **RETRYING)  # type: ignore[arg-type]

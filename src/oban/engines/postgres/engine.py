@@ -12,7 +12,7 @@ from oban.engines.postgres.connections import borrow, borrow_sync
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
 from oban.engines.postgres.connections.session import PostgresSession
-from oban.engines.postgres.drive import drive, drive_sync, retrying, retrying_sync
+from oban.engines.postgres.drive import POOLED, drive, drive_sync, retrying, retrying_sync
 from oban.engines.postgres.faults import translate
 from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS, JobVerbs
 from oban.engines.postgres.pools import Pools
@@ -61,7 +61,7 @@ class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
         wanted = cast("PostgresOperation[T]", operation)
         if conn is not None:
             return await drive(wanted, borrow(conn))
-        async for attempt in retrying():
+        async for attempt in retrying(POOLED):
             with attempt:
                 async with self.pools.connection() as connection:
                     try:
@@ -86,7 +86,7 @@ class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
         wanted = cast("PostgresOperation[T]", operation)
         if conn is not None:
             return drive_sync(wanted, borrow_sync(conn))
-        for attempt in retrying_sync():
+        for attempt in retrying_sync(POOLED):
             with attempt:
                 return self.once_sync(wanted)
         raise AssertionError("retrying ends by returning or raising")

@@ -11,6 +11,8 @@ CONTENDED: Final = frozenset({"40001", "40P01", "55P03", "57014"})
 #: The session is of no use any more, and the statement was not carried out: the server said so
 #: itself. 25006 is a server that became a read-only standby.
 UNAVAILABLE: Final = frozenset({"25006", "53300", "57P01", "57P03", "57P05"})
+#: Of these, what it says to a session that it ends while that is idle.
+ENDED: Final = frozenset({"57P01", "57P05"})
 MISSING_OBJECTS: Final = frozenset({"42P01", "3F000", "42703", "42704"})
 REFUSED_CLASSES: Final = ("22", "23", "54")
 
@@ -46,6 +48,15 @@ def translate(error: Exception, *, broken: bool, sent: bool) -> Exception:
     if state.startswith(REFUSED_CLASSES) or isinstance(error, psycopg.DataError):
         return errors.DataRefused(f"the database refused a value: {text}")
     return errors.DatabaseError(f"the database refused the statement: {text}")
+
+
+def ended_by_server(error: BaseException) -> bool:
+    """Whether the server ended the session before it came to the statement, and said so."""
+    return (
+        isinstance(error, errors.DatabaseUnavailable)
+        and isinstance(error.__cause__, psycopg.Error)
+        and error.__cause__.sqlstate in ENDED
+    )
 
 
 def is_lost(connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]") -> bool:
