@@ -60,7 +60,7 @@ class Application:
             for name in workers:
                 connection.execute(
                     "insert into oban_jobs (worker, queue, args) values (%s, %s, %s)",
-                    [f"jobs_of_mine.{name}", queue, '{"kept": true}'],
+                    [name if "." in name else f"jobs_of_mine.{name}", queue, '{"kept": true}'],
                 )
 
 

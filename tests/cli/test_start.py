@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 from tests.cli.application import Application, rows
 from tests.faults.processes import Process
@@ -182,9 +181,7 @@ async def test_jobs_find_a_worker_in_a_folder_that_is_not_here(
             async def process(self, job): ...
         """,
     )
-    application.enqueue(oban_dsn, "Late")
-    with psycopg.connect(oban_dsn, autocommit=True) as connection:
-        connection.execute("update oban_jobs set worker = 'late.Late'")
+    application.enqueue(oban_dsn, "late.Late")
     async with application.start("--dsn", oban_dsn, *DATABASE, "--app-dir", "inner") as process:
         await process.line('"oban.job.stop".*"state": "completed"')
         process.terminate()

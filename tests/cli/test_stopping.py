@@ -3,7 +3,6 @@
 import signal
 import time
 
-import psycopg
 import pytest
 from tests.cli.application import Application, rows
 
@@ -54,19 +53,17 @@ async def test_a_job_that_ends_within_the_grace_is_completed(
         import asyncio
         from oban import job
         @job()
-        async def brief():
+        async def brief(kept):
             await asyncio.sleep(1)
         """,
     )
-    application.enqueue(oban_dsn, "brief")
-    with psycopg.connect(oban_dsn, autocommit=True) as connection:
-        connection.execute("update oban_jobs set worker = 'brief.brief', args = '{}'")
+    application.enqueue(oban_dsn, "brief.brief")
     async with application.start(*arguments(oban_dsn)) as process:
         await process.line("start .* brief.brief ")
         process.send(signal.SIGINT)
         await process.line("SIGINT: stopping")
         assert await process.exited() == 0
-    assert rows(oban_dsn) == [("brief.brief", "completed", 1, {})]
+    assert rows(oban_dsn) == [("brief.brief", "completed", 1, KEPT)]
 
 
 async def test_a_worker_that_blocks_the_loop_does_not_hold_the_exit(
@@ -83,6 +80,37 @@ async def test_a_worker_that_blocks_the_loop_does_not_hold_the_exit(
         assert time.monotonic() - began < GRACE + 1
     assert "a worker blocks the event loop" in process.output
     assert rows(oban_dsn) == [("jobs_of_mine.Blocking", "available", 0, KEPT)]
+
+
+async def test_a_loop_that_was_blocked_for_a_while_still_stops_in_time(
+    application: Application, oban_dsn: str
+) -> None:
+    application.write(
+        "blocking.py",
+        """
+        import time
+        from oban import job
+        @job(queue="blocked")
+        async def block(kept):
+            time.sleep(1.5)
+        """,
+    )
+    application.enqueue(oban_dsn, "Patient", "Threaded")
+    async with application.start(
+        *arguments(oban_dsn, "--shutdown-grace-period", str(GRACE))
+    ) as process:
+        await process.line("start ", count=2)
+        application.enqueue(oban_dsn, "blocking.block", queue="blocked")
+        await process.line("start .* blocking.block ")
+        began = time.monotonic()
+        process.terminate()
+        assert await process.exited(timeout=GRACE + 5) == 0
+        assert time.monotonic() - began < GRACE + 1
+    assert [row[1:3] for row in rows(oban_dsn)] == [
+        ("available", 0),
+        ("available", 0),
+        ("completed", 1),
+    ]
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])

@@ -104,6 +104,14 @@ def test_without_a_dsn_the_ways_to_give_one_are_told(
         assert way in ran.err
 
 
+def test_a_dsn_under_a_wrong_name_is_pointed_at(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBAN_DNS", "postgresql://localhost/x")
+    for arguments in (["jobs", "list"], ["start"]):
+        assert "OBAN_DNS is not read; did you mean OBAN_DSN?" in command(*arguments).err
+
+
 @pytest.mark.parametrize(
     "arguments", [["jobs", "list"], ["jobs", "retry", "1"], ["status"], ["install"], ["migrate"]]
 )

@@ -5,7 +5,7 @@ import contextlib
 import importlib
 import time
 from collections.abc import Awaitable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
@@ -106,7 +106,6 @@ async def unless_asked(signals: StopSignals, work: Awaitable[T]) -> T | None:
 async def stop(oban: Oban, signals: StopSignals, announcer: Announcer) -> None:
     """Let jobs finish within the grace period; say what is waited for, and that it is over."""
     assert signals.first is not None
-    began = time.monotonic()
     busy = {info.queue: len(info.running) for info in oban.check_all_queues() if info.running}
     grace = oban.options.shutdown_grace_period
     waiting = f"waiting up to {grace:g} s for {running_text(busy)}; Ctrl-C stops at once"
@@ -117,7 +116,10 @@ async def stop(oban: Oban, signals: StopSignals, announcer: Announcer) -> None:
         shutdown_grace_period=grace,
         running=busy,
     )
+    # A blocked loop may have heard of it late.
+    left = max(0.0, signals.first_at + grace - time.monotonic())
+    oban.options = replace(oban.options, shutdown_grace_period=left)
     oban.exiting = True  # so that jobs whose code ends with the process are given back as well
     await oban.stop()
-    seconds = round(time.monotonic() - began, 3)
+    seconds = round(time.monotonic() - signals.first_at, 3)
     announcer.tell("oban.node.stop", f"stopped after {seconds:.1f} s", seconds=seconds)

@@ -1,7 +1,7 @@
 """The options that many commands share, and what they make of the configuration."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -64,11 +64,12 @@ def configure(
 def require_dsn(loaded: Configuration) -> str:
     """The DSN that somebody gave. Raises ConfigurationError with the ways to give one."""
     if loaded.dsn is None:
-        raise ConfigurationError(NO_DSN)
+        # A variable that is spelt wrong may be the whole reason.
+        raise ConfigurationError("\n".join((WAYS, *loaded.notices)))
     return loaded.dsn
 
 
-NO_DSN = (
+WAYS: Final = (
     "no database is configured; give one of:\n"
     "  --dsn postgresql://user:password@host:5432/database\n"
     "  OBAN_DSN=postgresql://… in the environment\n"

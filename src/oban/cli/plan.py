@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from oban.cli.options import NO_DSN
+from oban.cli.options import require_dsn
 from oban.cli.workers import Workers
 from oban.configuration import EMBEDDED, Configuration
 from oban.errors import ConfigurationError
@@ -42,7 +42,7 @@ def complete(loaded: Configuration, *, attended: bool) -> Configuration:
     refuse_cron(loaded)
     if loaded.dsn is None:
         if not attended:
-            raise ConfigurationError(NO_DSN)
+            require_dsn(loaded)
         sources = {**loaded.sources, "dsn": "no DSN, on a terminal"}
         loaded = replace(loaded, dsn=EMBEDDED, sources=sources)
     if not loaded.options.queues:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
@@ -25,6 +26,8 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.first: signal.Signals | None = None
+        #: When it came, by the monotonic clock.
+        self.first_at = 0.0
         #: For whoever waits on a thread.
         self.told = threading.Event()
         #: For whoever waits on the loop.
@@ -43,7 +46,7 @@ class StopSignals:
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
         if self.first is None:
-            self.first = signal.Signals(number)
+            self.first, self.first_at = signal.Signals(number), time.monotonic()
             if self.loop is None:
                 raise KeyboardInterrupt
             self.told.set()
