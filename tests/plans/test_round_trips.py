@@ -1,0 +1,190 @@
+"""Statements, round trips and commits: none of them grows with the number of jobs."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+from tests.plans.wire import Wire, tapped
+from tests.running.support import eventually, named
+
+from oban import Job, Oban, Worker, worker
+
+QUEUES = ("alpha", "beta", "gamma", "delta", "epsilon")
+
+
+@worker()
+class Noop(Worker):
+    async def process(self, job: Job) -> None:
+        pass
+
+
+def jobs(count: int, **options: Any) -> list[Job]:
+    return [Noop.new(queue=QUEUES[n % len(QUEUES)], **options) for n in range(count)]
+
+
+@pytest.fixture
+async def wire(oban_dsn: str) -> AsyncIterator[Wire]:
+    async with tapped(oban_dsn) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def tapped_client(wire: Wire) -> AsyncIterator[Oban]:
+    async with Oban(pool=wire.dsn) as client:
+        await client.get_job(1)
+        wire.take()
+        yield client
+
+
+async def test_enqueueing_one_is_one_round_trip(tapped_client: Oban, wire: Wire) -> None:
+    for _ in range(20):  # from the first to those that are prepared
+        await tapped_client.enqueue(Noop.new())
+        assert wire.take() == ["insert_jobs"]
+
+
+async def test_enqueueing_one_is_one_round_trip_on_a_pool_that_does_not_commit_by_itself(
+    wire: Wire,
+) -> None:
+    async with AsyncConnectionPool(wire.dsn, kwargs={"autocommit": False}) as pool:
+        client = await Oban(pool=pool, name="borrowing").start()
+        wire.take()
+        job = await client.enqueue(Noop.new())
+        assert wire.take() == ["insert_jobs"]
+        await client.stop()
+    async with Oban(pool=wire.dsn) as reader:
+        assert await reader.get_job(job)
+
+
+async def test_enqueueing_one_from_sync_code_is_one_round_trip(
+    tapped_client: Oban, wire: Wire
+) -> None:
+    await asyncio.to_thread(tapped_client.enqueue_sync, Noop.new())
+    assert wire.take() == ["insert_jobs"]
+
+
+async def test_enqueueing_in_a_transaction_adds_one_round_trip_to_it(
+    tapped_client: Oban, wire: Wire
+) -> None:
+    async with await psycopg.AsyncConnection.connect(wire.dsn) as connection:
+        await tapped_client.enqueue_many(jobs(100), conn=connection)
+    assert wire.take() == ["begin", "insert_jobs", "commit"]
+
+
+async def test_five_thousand_jobs_are_one_statement_and_one_commit(
+    tapped_client: Oban, wire: Wire
+) -> None:
+    assert len(await tapped_client.enqueue_many(jobs(5000))) == 5000
+    assert wire.take() == ["insert_jobs"]
+
+
+async def test_more_jobs_than_one_statement_takes_are_still_one_commit(
+    tapped_client: Oban, wire: Wire
+) -> None:
+    await tapped_client.enqueue_many(jobs(10_001))
+    assert wire.take() == ["begin", "insert_jobs", "insert_jobs", "commit"]
+
+
+async def test_managing_many_jobs_is_one_statement(tapped_client: Oban, wire: Wire) -> None:
+    made = await tapped_client.enqueue_many(jobs(1000))
+    wire.take()
+    assert await tapped_client.cancel_many_jobs(made) == 1000
+    assert await tapped_client.retry_many_jobs(made) == 1000
+    assert await tapped_client.delete_many_jobs(made) == 1000
+    assert wire.take() == ["cancel_jobs", "retry_jobs", "delete_jobs"]
+
+
+async def test_updating_many_jobs_is_a_reading_and_a_writing_in_one_transaction(
+    tapped_client: Oban, wire: Wire
+) -> None:
+    made = await tapped_client.enqueue_many(jobs(1000))
+    wire.take()
+    assert len(await tapped_client.update_many_jobs(made, {"priority": 3})) == 1000
+    assert wire.take() == ["begin", "lock_jobs", "update_jobs", "commit"]
+
+
+async def test_each_statement_notifies_once_for_each_of_its_queues(
+    tapped_client: Oban, oban_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(oban_dsn, autocommit=True) as connection:
+        await connection.execute('listen "public.oban_insert"')
+        made = await tapped_client.enqueue_many(jobs(5000))
+        await tapped_client.cancel_many_jobs(made)
+        await tapped_client.retry_many_jobs(made)
+        await connection.execute("select pg_notify('public.oban_insert', 'the end')")
+        heard: list[str] = []
+        async for notification in connection.notifies(timeout=10):
+            heard.append(notification.payload)
+            if notification.payload == "the end":
+                break
+    inserted, retried = heard[:5], heard[5:-1]
+    assert sorted(inserted) == sorted(f'{{"queue" : "{queue}"}}' for queue in QUEUES)
+    assert sorted(retried) == sorted(inserted)
+
+
+async def test_notifications_are_asked_for_by_queue_and_not_by_job(
+    tapped_client: Oban, oban_dsn: str
+) -> None:
+    """PostgreSQL folds equal notifications of a transaction, so those heard do not show it."""
+    engine = tapped_client.engine
+    step = next(engine.insert(jobs(1000)).steps())  # type: ignore[attr-defined]
+    async with await psycopg.AsyncConnection.connect(oban_dsn) as connection:
+        cursor = psycopg.AsyncRawCursor(connection)
+        await cursor.execute(step.sql.numbered, step.values)
+        assert {row[-1] for row in await cursor.fetchall()} == {len(QUEUES)}
+
+
+async def test_draining_is_a_turn_for_every_hundred_jobs(
+    tapped_client: Oban, wire: Wire, events: list[Any]
+) -> None:
+    """At a limit of 100 a turn claims a hundred jobs and saves how a hundred others ended."""
+    await tapped_client.enqueue_many([Noop.new() for _ in range(2000)])
+    wire.take()
+
+    async def all_saved() -> bool:
+        acks = named(events, "oban.producer.ack.stop")
+        return sum(int(ack["count"]) for ack in acks) == 2000
+
+    async with Oban(pool=wire.dsn, name="draining", queues={"default": 100}):
+        await eventually(all_saved)
+        turns = len(named(events, "oban.producer.get.stop"))
+        sent = Counter(wire.take())
+    assert sent.pop("turn") == turns <= 2000 / 100 * 1.5 + 5
+    # What remains was sent to start, or goes by the clock.
+    assert sent.pop("stage_jobs") + sent.pop("discard plans") <= 10
+    assert sent == {
+        "server_facts": 1,
+        "schema_version": 1,
+        "register_producer": 1,
+        'listen "public.oban_insert"': 1,
+        'listen "public.oban_signal"': 1,
+        'listen "public.oban_due"': 1,
+    }
+
+
+async def test_a_thousand_due_jobs_are_staged_by_one_statement(
+    tapped_client: Oban, wire: Wire, oban_dsn: str
+) -> None:
+    await tapped_client.enqueue_many(jobs(1000, schedule_in=3600))
+    with psycopg.connect(oban_dsn) as connection:
+        connection.execute("update oban_jobs set scheduled_at = scheduled_at - interval '1 hour'")
+    wire.take()
+    staged = await tapped_client.engine.execute(tapped_client.engine.stage(QUEUES, 20_000))
+    assert staged.staged_count == 1000
+    assert staged.available_queues == set(QUEUES)
+    assert wire.take() == ["stage_jobs"]
+
+
+@pytest.mark.slow
+async def test_an_idle_node_with_five_queues_commits_at_most_three_times_in_two_seconds(
+    wire: Wire,
+) -> None:
+    async with Oban(pool=wire.dsn, queues=dict.fromkeys(QUEUES, 10)):
+        await asyncio.sleep(1)  # what starting needs is not counted
+        wire.take()
+        await asyncio.sleep(4)
+        sent = wire.take()
+    assert 3 <= len(sent) <= 1.5 * 4, sent
