@@ -29,7 +29,9 @@ def table(page: str, marker: str) -> list[Row]:
     """The rows below `<!-- marker -->`, without their heads, each a list of cells."""
     text = (ROOT / page).read_text("utf-8")
     (found,) = re.findall(rf"<!-- {re.escape(marker)} -->\n\n((?:\|[^\n]*\n)+)", text)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines()]
+    rows: list[Row] = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines()
+    ]
     return rows[2:]
 
 
