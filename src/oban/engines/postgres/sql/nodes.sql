@@ -20,6 +20,3 @@ where uuid = cast(cast(:uuid as text) as uuid)
     where attempted_by[2] = cast(:uuid as text) and (state = 'executing' or stopping_at is not null)
   )
 returning cast(uuid as text) as uuid
-
--- name: notify
-select pg_notify(:channel, :payload) as sent

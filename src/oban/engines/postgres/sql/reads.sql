@@ -1,4 +1,5 @@
 -- name: get_jobs
+-- The jobs among :ids, in no order. Index: the primary key.
 select {job_columns} from {prefix}.oban_jobs as job where job.id = any(cast(:ids as bigint[]))
 
 -- name: list_jobs
@@ -48,4 +49,5 @@ select
   pg_is_in_recovery() as is_replica
 
 -- name: schema_version
+-- The last migration that was applied, zero where there was none.
 select coalesce(max(version), 0) as version from {prefix}.oban_migrations

@@ -30,9 +30,11 @@ from (select cast(to_regclass(:jobs_table) as oid) as oid) as jobs
 select pg_try_advisory_lock(hashtextextended(:lock_name, 0)) as taken
 
 -- name: release_migration_lock
+-- Lets the next one in.
 select pg_advisory_unlock(hashtextextended(:lock_name, 0)) as released
 
 -- name: migration_lock_holders
+-- The session that the others wait for, and since when its transaction runs.
 select
   session.pid,
   coalesce(nullif(session.application_name, ''), session.backend_type) as application,
