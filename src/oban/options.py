@@ -123,6 +123,9 @@ class Options(Part):
         return parse(cls, cls.path, given)
 
 
+#: Options that are objects of a program, and so cannot stand in a file.
+OBJECTS: Final = frozenset({"notifier", "dispatcher"})
+
 #: Options that exist elsewhere and come in later versions, each with the value that means nothing.
 LATER: Final[Mapping[str, Mapping[str, object]]] = {
     "Options": {

@@ -12,6 +12,7 @@ from oban.dsn import EMBEDDED, check_dsn
 from oban.errors import ConfigurationError, InvalidOption
 from oban.options import (
     LATER,
+    OBJECTS,
     SECRET,
     TEXT,
     Options,
@@ -39,6 +40,7 @@ KEYS: Final[Mapping[str, type[Part]]] = {
     part.path + name: part
     for part in (ProgramOptions, Options, PoolOptions)
     for name in (*rules(part), *LATER.get(part.__name__, ()))
+    if name not in OBJECTS
 }
 #: The rules of those that this version has.
 RULES: Final[Mapping[str, Rule]] = {
