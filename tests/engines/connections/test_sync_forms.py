@@ -275,3 +275,28 @@ async def test_a_sync_call_waits_for_no_loop_that_is_blocked(client: Oban) -> No
     with ThreadPoolExecutor(1) as threads:
         job = threads.submit(client.enqueue_sync, build()).result(timeout=10)  # blocks the loop
     assert await state_of(client, job) == "available"
+
+
+async def test_a_sync_call_does_not_wait_for_ever_for_a_connection(oban_dsn: str) -> None:
+    """Four calls wait for a lock; the fifth is told so after the timeout of the pool."""
+    pool = AsyncConnectionPool(oban_dsn, timeout=0.2, open=False)
+    async with (
+        pool,
+        Oban(pool=pool) as oban,
+        await psycopg.AsyncConnection.connect(oban_dsn) as other,
+    ):
+        job = await oban.enqueue(build())
+        await other.execute("select from oban_jobs for update")
+        waiting = [
+            asyncio.create_task(asyncio.to_thread(oban.cancel_job_sync, job)) for _ in "1234"
+        ]
+
+        async def all_connected() -> bool:
+            return await sessions(oban_dsn, "oban sync") == 4
+
+        await eventually(all_connected)
+        with pytest.raises(DatabaseUnavailable, match="no connection for a `_sync` call"):
+            await asyncio.to_thread(oban.get_job_sync, job)
+        await other.rollback()
+        assert sorted(await asyncio.gather(*waiting)) == [False, False, False, True]
+        assert await asyncio.to_thread(oban.get_job_sync, job) is not None

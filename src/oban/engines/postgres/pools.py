@@ -96,7 +96,12 @@ class Pools:
     @contextmanager
     def sync_connection(self) -> Iterator[psycopg.Connection[Any]]:
         """The same for sync code: a few connections, opened when needed and kept for the next."""
-        with self.sync_slots:
+        if not self.sync_slots.acquire(timeout=self.pool.timeout):
+            raise DatabaseUnavailable(
+                f"no connection for a `_sync` call within {self.pool.timeout:g} s: "
+                f"all {SYNC_SIZE} are busy"
+            )
+        try:
             connection = self.idle_connection() or self.connector.open_sync(SYNC_LABEL)
             try:
                 yield connection
@@ -106,6 +111,8 @@ class Pools:
                 else:
                     with self.sync_guard:
                         self.idle_sync.append(connection)
+        finally:
+            self.sync_slots.release()
 
     def idle_connection(self) -> psycopg.Connection[Any] | None:
         while True:
