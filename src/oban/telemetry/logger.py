@@ -18,12 +18,14 @@ ID = "oban.telemetry.logger"
 
 WARNINGS = frozenset(
     {
+        "oban.job.bad_backoff",
         "oban.producer.outage",
         "oban.producer.refused",
         "oban.producer.stale",
         "oban.producer.stuck",
+        "oban.signals.outage",
         "oban.signals.undecodable",
-        "oban.worker.unknown",
+        "oban.stager.outage",
     }
 )
 
