@@ -8,7 +8,7 @@ import sys
 from datetime import timedelta
 
 from benchmarks.server import fresh_server, quantile
-from oban import Oban, job
+from oban import Job, Oban, job
 from oban.engines.base import JobFilter
 
 JOBS = 500
@@ -31,7 +31,7 @@ async def main(dsn: str) -> None:
         command = [sys.executable, "-m", "benchmarks.promptness", dsn]
         other = await asyncio.create_subprocess_exec(*command)
         assert await other.wait() == 0
-        done = []
+        done: list[Job] = []
         while len(done) < JOBS:
             await asyncio.sleep(0.5)
             done = await oban.list_jobs(JobFilter(states=["completed"], limit=JOBS))

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
-import oban.schema
 import psycopg
 import pytest
 
 import oban.embedded
+import oban.schema
 
 Restart = Callable[[Literal["fast", "immediate"]], None]
 

@@ -5,11 +5,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.faults.proxy import Proxy
+from tests.running.support import reached
 
 from oban import Job, Oban, Worker, worker
 from oban.errors import DatabaseError, DatabaseUnavailable
-from tests.faults.proxy import Proxy
-from tests.running.support import reached
 
 
 @worker()

@@ -72,7 +72,7 @@ def execute(name: str, metadata: Metadata) -> None:
     for id_, handler in _routes[name]:
         try:
             handler(name, metadata)
-        except Exception:  # a stranger's code must not stop a job or a loop
+        except Exception:  # noqa: BLE001  # a stranger's code must not stop a job or a loop
             with suppress(Exception):  # nor may a stranger's logging handler
                 _log.exception("telemetry handler %r failed on %s", id_, name)
 
@@ -97,7 +97,7 @@ def describe_error(error: BaseException) -> Metadata:
     """What an `.exception` event says about an error, whatever its own `__str__` does."""
     try:
         message = str(error)
-    except Exception as broken:  # an error's text is a stranger's code
+    except Exception as broken:  # noqa: BLE001  # an error's text is a stranger's code
         message = f"<{type(broken).__name__} in __str__>"
     return {
         "error_message": message,

@@ -67,5 +67,5 @@ def described(value: object, *, args: bool) -> Any:
         if is_job(value):
             return job_fields(value, args=args)
         return repr(value)
-    except Exception as broken:  # a repr is a stranger's code
+    except Exception as broken:  # noqa: BLE001  # a repr is a stranger's code
         return f"<{type(value).__name__}: {type(broken).__name__} in __repr__>"
