@@ -90,11 +90,7 @@ class Job:
     def __post_init__(self) -> None:
         for name, clean in CLEANERS.items():
             setattr(self, name, clean(name, getattr(self, name)))
-        if self.attempt < 0 or self.attempt > self.max_attempts:
-            raise InvalidJob(
-                f"attempt is {self.attempt}; it lies between 0 and max_attempts, "
-                f"which is {self.max_attempts}"
-            )
+        check_attempts(self.attempt, self.max_attempts)
         if self.state is JobState.AVAILABLE and is_future(self.scheduled_at):
             self.state = JobState.SCHEDULED
 
@@ -125,6 +121,7 @@ class Job:
         All or nothing: a wrong value leaves the job as it was.
         """
         cleaned = clean_changes(changes)
+        check_attempts(self.attempt, cleaned.get("max_attempts", self.max_attempts))
         for name, value in cleaned.items():
             setattr(self, name, value)
         if "scheduled_at" in cleaned and self.state in (JobState.AVAILABLE, JobState.SCHEDULED):
@@ -133,10 +130,14 @@ class Job:
         return self
 
     def recorded(self) -> Any:
-        """Return what the worker recorded with `Record`, or None when it recorded nothing."""
-        if not self.meta or not self.meta.get("recorded"):
+        """Return what the worker recorded with `Record`, or None when it recorded nothing.
+
+        Raises ValueError for a record that cannot be read.
+        """
+        meta: object = self.meta  # somebody else's row may hold anything
+        if not isinstance(meta, dict) or not meta.get("recorded"):
             return None
-        return recorded.decode(self.meta["return"])
+        return recorded.decode(meta.get("return"))
 
 
 #: Fields that `update` may change, and `schedule_in`, which stands for `scheduled_at`.
@@ -159,7 +160,7 @@ def clean_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(changes)
     if "schedule_in" in given:
         given["scheduled_at"] = due_at(given.get("scheduled_at"), given.pop("schedule_in"))
-    unknown = sorted(set(given) - set(UPDATABLE))
+    unknown = sorted(str(name) for name in given if name not in UPDATABLE)
     if unknown:
         raise InvalidJob(
             f"cannot update {', '.join(unknown)}; these fields can be updated: "
@@ -183,14 +184,21 @@ def seconds(name: str, value: object) -> float:
     """A finite number of seconds from a number or a timedelta."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidJob(f"{name} is {value!r}; it is a number of seconds or a timedelta")
-    if abs(value) > MAX_SECONDS:
+    if not -MAX_SECONDS <= value <= MAX_SECONDS:  # nor is a NaN
         raise InvalidJob(f"{name} is {value!r} seconds; at most {MAX_SECONDS} (a hundred years)")
     return float(value)
 
 
 MAX_SECONDS: Final = 100 * 366 * 86_400
+
+
+def check_attempts(attempt: int, max_attempts: int) -> None:
+    if not 0 <= attempt <= max_attempts:
+        raise InvalidJob(
+            f"attempt is {attempt}; it lies between 0 and max_attempts, which is {max_attempts}"
+        )
 
 
 def is_future(moment: datetime | None) -> bool:
@@ -256,15 +264,21 @@ def clean_moment(name: str, value: object) -> datetime | None:
             f"{name} is {value!r}, which names no time zone; use an aware datetime, "
             "such as datetime.now(timezone.utc)"
         )
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidJob(
+            f"{name} is {value}; in UTC that is outside of the years 0001 to 9999"
+        ) from None
 
 
 def clean_object(name: str, value: object) -> dict[str, Any]:
     """A JSON object that PostgreSQL can hold."""
     if not isinstance(value, Mapping):
         raise InvalidJob(f"{name} is {value!r:.80}; it is a dict that JSON can hold")
-    to_json(name, value)
-    return value if isinstance(value, dict) else dict(value)
+    plain = value if isinstance(value, dict) else dict(value)
+    to_json(name, plain)
+    return plain
 
 
 NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -282,11 +296,18 @@ def to_json(name: str, value: object) -> str:
         raise InvalidJob(f"{name} is nested too deeply for JSON") from None
     except (TypeError, ValueError) as error:
         raise InvalidJob(
-            f"{name} cannot be written as JSON: {misfit(value, name, error)}"
+            f"{name} cannot be written as JSON: {explain(value, name, error)}"
         ) from None
     if "\\u0000" in text and NUL_ESCAPE.search(text):
         raise InvalidJob(f"{name} holds a NUL character, which PostgreSQL cannot store")
     return text
+
+
+def explain(value: object, name: str, error: Exception) -> str:
+    try:
+        return misfit(value, name, error)
+    except RecursionError:
+        return f"{error}, nested deeply"
 
 
 def misfit(value: object, path: str, error: Exception) -> str:
@@ -294,6 +315,9 @@ def misfit(value: object, path: str, error: Exception) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{path} is {value!r}, and JSON has no such number"
     if isinstance(value, Mapping):
+        for key in value:
+            if key is not None and not isinstance(key, str | int | float):
+                return f"{path} has the key {key!r:.60}, a {type(key).__name__}; use str"
         inner = [(item, f"{path}[{key!r}]") for key, item in value.items()]
     elif isinstance(value, list | tuple):
         inner = [(item, f"{path}[{index}]") for index, item in enumerate(value)]

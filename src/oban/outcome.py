@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from oban import recorded
-from oban.job import JobState, Seconds, seconds, to_json
+from oban.job import JobState, Seconds, clean_object, seconds
 
 RECORD_LIMIT: Final = 64_000_000
 
@@ -42,7 +42,7 @@ class Snooze:
         if delay < 0:
             raise ValueError(f"seconds is {delay}; a snooze lies in the future, give 0 or more")
         if self.meta is not None:
-            to_json("meta", self.meta)
+            clean_object("meta", self.meta)
 
 
 @dataclass(frozen=True, slots=True)
