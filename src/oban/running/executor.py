@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import time
-import traceback
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -45,22 +44,25 @@ class Executor:
         """The same, with what the job raised: `raise` shows a test where."""
         started = time.monotonic_ns()
         announce_start(run.job, started)
+        definition: Definition | None = None
         error: BaseException | None = None
         try:
             definition = self.find(run.job)
-            value = await self.call(definition, run)
-        except UnknownWorker as unknown:
-            error, ack = unknown, unknown_worker(run.job, unknown)
+            ack = conclude(run.job, await self.call(definition, run))
+        except KeyboardInterrupt:
+            raise
         except asyncio.CancelledError as cancelled:
             if run.stop is None and is_cancelled_from_outside():
                 raise
             # Stopped as somebody asked, it has not failed.
             error = cancelled if run.stop is None else None
             ack = await self.fail(run, cancelled)
-        except (Exception, SystemExit, GeneratorExit) as failure:  # noqa: BLE001  # foreign code
-            error, ack = failure, await self.fail(run, failure)
-        else:
-            ack = conclude(run.job, value)
+        except BaseException as failure:  # noqa: BLE001  # foreign code
+            error = failure
+            if definition is None and isinstance(failure, UnknownWorker):
+                ack = unknown_worker(run.job, failure)
+            else:
+                ack = await self.fail(run, failure)
         announce_end(run.job, ack, error, started)
         return ack, error
 
@@ -105,7 +107,9 @@ class Executor:
                 delay = seconds("backoff", await given if inspect.isawaitable(given) else given)
             if delay < 0:
                 raise InvalidJob(f"backoff is {delay}; it is 0 or more seconds")
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # foreign code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # foreign code
             metadata = {"job": job, "delay": default, **telemetry.describe_error(error)}
             telemetry.execute("oban.job.bad_backoff", metadata)
             return default
@@ -181,11 +185,7 @@ def reason(given: object) -> str:
 
 def describe(error: BaseException) -> str:
     """The whole traceback, in a form that the database takes."""
-    try:
-        lines = traceback.format_exception(error)
-    except Exception:  # noqa: BLE001  # an exception can break even its own description
-        lines = [f"{type(error).__qualname__} (it cannot be described)"]
-    return bounded("".join(lines))
+    return bounded(telemetry.describe_error(error)["traceback"])
 
 
 def is_cancelled_from_outside() -> bool:

@@ -99,10 +99,14 @@ def describe_error(error: BaseException) -> Metadata:
         message = str(error)
     except Exception as broken:  # noqa: BLE001  # an error's text is a stranger's code
         message = f"<{type(broken).__name__} in __str__>"
+    try:
+        lines = traceback.format_exception(error)
+    except Exception as broken:  # noqa: BLE001  # so are its notes
+        lines = [f"{type(error).__name__}: {message} <{type(broken).__name__} in its traceback>\n"]
     return {
         "error_message": message,
         "error_type": type(error).__name__,
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": "".join(lines),
     }
 
 
