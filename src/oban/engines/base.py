@@ -47,6 +47,8 @@ class Turn:
 
     #: Ids of the acks that were still ours to save; the others are stale.
     acknowledged: frozenset[int]
+    #: Ids of the acks whose rows somebody else has locked: still ours, to be sent again.
+    held: frozenset[int]
     #: Claimed jobs, in the order in which they start: priority, time, id.
     claimed: tuple[Job, ...]
 
@@ -245,7 +247,9 @@ class Engine(Protocol):
         """Save how attempts ended and claim up to `demand` jobs, in one round trip.
 
         All or nothing. An attempt rescued, cancelled or deleted meanwhile is left alone and is
-        missing from the result; sending the same ack twice changes nothing.
+        missing from the result; sending the same ack twice changes nothing. Never waits for a row
+        that somebody else has locked. Raises `DataRefused` at once for acks that are too large
+        together for one statement.
         """
         ...
 

@@ -20,6 +20,8 @@ from oban.running.turns import Turns
 #: The part of the shutdown grace, and the most seconds of it, kept for ending what was stopped.
 SETTLE_SHARE: Final = 0.2
 SETTLE_MOST: Final = 1.0
+#: Seconds until an ack is tried again whose row somebody else has locked.
+HELD_REST: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Producer:
         """Take turns until stopped and empty. A turn that fails is an event and a backoff."""
         failures = 0
         while not (self.stopping and not self.runs and not self.turns.acks):
-            await self.alarm.rest(None)
+            await self.alarm.rest(HELD_REST if self.turns.acks else None)
             await self.debounce()
             try:
                 await self.work()
@@ -134,7 +136,7 @@ class Producer:
             else:
                 self.start(job)
         # There may be more: a claim that brought all it could, or what ended meanwhile.
-        if self.turns.acks or (claimed and self.slots()):
+        if self.turns.ready() or (claimed and self.slots()):
             self.wake()
 
     def slots(self) -> int:
@@ -221,6 +223,9 @@ class Producer:
                     loop_task.cancel()
                 await asyncio.wait([loop_task])
                 await self.work()
+                while self.turns.acks:
+                    await self.alarm.rest(HELD_REST)
+                    await self.work()
                 await self.turns.leave([] if exiting else list(self.runs))
         except Exception as error:  # noqa: BLE001  # the database may be away: the rescue finds it
             self.tell_outage(error)

@@ -7,6 +7,7 @@ A turn saves how attempts ended and claims jobs in one round trip. What keeps th
 - After a turn whose fate is unknown the lost session is ended, the acks are sent once more, and
   what executes under this uuid without running here is given back.
 - A batch of acks that the database refuses is split until the bad one stands alone.
+- An ack whose row is locked by somebody else waits without keeping the others waiting.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,8 @@ class Turns:
         self.session = engine.session(identity.label)
         #: What has ended and is not known to be saved.
         self.acks: list[Ack] = []
+        #: Of these, what the last turn could not save because somebody else has locked the row.
+        self.held: frozenset[AttemptKey] = frozenset()
         #: Whether something was sent whose answer never came.
         self.unsettled = False
 
@@ -57,20 +60,25 @@ class Turns:
             if not acks:
                 raise
             await self.isolate(acks)
-            return ()
+            return (await self.exchange((), demand)).claimed if demand else ()
         self.drop(acks, turn)
         return turn.claimed
+
+    def ready(self) -> bool:
+        """Whether there is something to save that need not wait for somebody else."""
+        return any(ack.key not in self.held for ack in self.acks)
 
     async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:
         """One round trip. Whatever cuts it short leaves its fate to be settled first."""
         queue = {"queue": self.identity.queue}
+        operation = self.engine.turn(self.identity, acks, demand)
         before, self.unsettled = self.unsettled, True
         try:
             with (
                 telemetry.span("oban.producer.ack", queue) as ack_span,
                 telemetry.span("oban.producer.get", queue) as get_span,
             ):
-                turn = await self.session.execute(self.engine.turn(self.identity, acks, demand))
+                turn = await self.session.execute(operation)
                 ack_span.add({"count": len(turn.acknowledged)})
                 get_span.add({"count": len(turn.claimed)})
         except DataRefused:
@@ -80,12 +88,18 @@ class Turns:
         return turn
 
     def drop(self, acks: Sequence[Ack], turn: Turn) -> None:
-        """Forget acks that were answered. One that was not ours any more is an event."""
+        """Forget acks that were answered. One that was not ours any more is an event.
+
+        One whose row was locked waits behind the others.
+        """
         self.remove(acks)
+        held = [ack for ack in acks if ack.id in turn.held]
+        self.acks += held
+        self.held = frozenset(ack.key for ack in held)
         if self.unsettled:
             return  # sent a second time: one that is missing now was saved by the first
         for ack in acks:
-            if ack.id not in turn.acknowledged:
+            if ack.id not in turn.acknowledged and ack.id not in turn.held:
                 self.tell("stale", ack)
 
     def remove(self, acks: Sequence[Ack]) -> None:

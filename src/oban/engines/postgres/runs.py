@@ -1,14 +1,19 @@
 """The verbs of a running node: turns, staging, and what follows a turn of unknown fate."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from oban.engines.base import ProducerIdentity, Staged, Turn
 from oban.engines.postgres.rows import EPOCH, read_job
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.errors import DatabaseUnavailable
+from oban.errors import DatabaseUnavailable, DataRefused
 from oban.job import Job, encode
 from oban.outcome import Ack, AttemptKey
+
+#: What several acks in one statement may take. More are refused, to be sent in parts; a huge one
+#: goes alone.
+MAX_TURN_BYTES: Final = 16_000_000
 
 
 class RunVerbs(Verbs):
@@ -33,7 +38,7 @@ class RunVerbs(Verbs):
     def turn(
         self, producer: ProducerIdentity, acks: Sequence[Ack], demand: int
     ) -> PostgresOperation[Turn]:
-        payload = encode([ack_row(ack) for ack in acks])
+        payload = acks_payload(acks)
 
         def steps() -> Steps[Turn]:
             rows = yield self.sql(
@@ -45,8 +50,9 @@ class RunVerbs(Verbs):
                 queue=producer.queue,
             )
             acknowledged = frozenset(row[0] for row in rows if row[0] is not None)
-            claimed = [read_job(row[1:]) for row in rows if row[0] is None]
-            return Turn(acknowledged, tuple(sorted(claimed, key=start_order)))
+            held = frozenset(row[1] for row in rows if row[1] is not None)
+            claimed = [read_job(row[2:]) for row in rows if row[2] is not None]
+            return Turn(acknowledged, held, tuple(sorted(claimed, key=start_order)))
 
         return PostgresOperation("turn", steps)
 
@@ -114,6 +120,21 @@ class RunVerbs(Verbs):
             return int(count)
 
         return PostgresOperation(name, steps)
+
+
+def acks_payload(acks: Sequence[Ack]) -> str:
+    """The acks as JSON. Raises DataRefused where one statement cannot take all of them."""
+    rows: list[str] = []
+    size = 0
+    for ack in acks:
+        try:
+            rows.append(encode(ack_row(ack)))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DataRefused(f"the result of job {ack.id} is not JSON: {error}") from error
+        size += len(rows[-1])
+        if size > MAX_TURN_BYTES and len(rows) > 1:
+            raise DataRefused(f"{len(acks)} results take more than {MAX_TURN_BYTES} bytes")
+    return f"[{','.join(rows)}]"
 
 
 def ack_row(ack: Ack) -> dict[str, object]:

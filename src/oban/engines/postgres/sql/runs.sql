@@ -3,18 +3,19 @@
 -- :demand jobs of :queue for the slots that are free. Either part may be empty.
 -- The fence: an ack counts only while its row is executing under this producer and attempt, or was
 -- cancelled and is being stopped; then the state stays and only the error is added.
+-- A row that somebody else has locked is skipped and returned as held: one must not hold up all.
 -- A claim needs the producer's record in oban_owners: without it nobody could rescue the job.
 -- Indexes: the primary key for acks, oban_jobs_available_index for the claim. The planner does not
 -- know how few rows there are; `= any(array(…))` keeps it from reading a small table whole, and
 -- `case` from reading the whole running index for each ack: it is not seen to imply that index.
-with fenced as materialized (
+with ended as materialized (
+  select * from json_to_recordset(cast(:acks as json)) as ack(
+    id bigint, attempt int, state text, error text, delay float8, meta jsonb, counted boolean
+  )
+  order by id
+), fenced as materialized (
   select ack.*
-  from (
-    select * from json_to_recordset(cast(:acks as json)) as ack(
-      id bigint, attempt int, state text, error text, delay float8, meta jsonb, counted boolean
-    )
-    order by id
-  ) as ack
+  from ended as ack
   cross join lateral (
     select from {prefix}.oban_jobs as job
     where job.id = ack.id and job.attempt = ack.attempt
@@ -24,8 +25,24 @@ with fenced as materialized (
         when 'cancelled' then job.stopping_at is not null
         else false
       end
-    for update
-  ) as held
+    for update skip locked
+  ) as own
+), held as (
+  select ack.id
+  from ended as ack
+  where case
+    when ack.id = any(array(select id from fenced)) then false
+    else exists (
+      select from {prefix}.oban_jobs as job
+      where job.id = ack.id and job.attempt = ack.attempt
+        and job.attempted_by[2] = cast(:uuid as text)
+        and case job.state
+          when 'executing' then true
+          when 'cancelled' then job.stopping_at is not null
+          else false
+        end
+    )
+  end
 ), acknowledged as (
   update {prefix}.oban_jobs as job
   set
@@ -87,9 +104,12 @@ with fenced as materialized (
   where job.id = any(array(select id from candidate))
   returning job.*
 )
-select acknowledged.id as acknowledged_id, {no_job_columns} from acknowledged
+select acknowledged.id as acknowledged_id, cast(null as bigint) as held_id, {no_job_columns}
+from acknowledged
 union all
-select null, {job_columns} from claimed as job
+select null, null, {job_columns} from claimed as job
+union all
+select null, held.id, {no_job_columns} from held
 
 -- name: give_back
 -- Makes the attempts of this producer available again, uncounted, but for those in the JSON list
@@ -107,7 +127,10 @@ with kept as materialized (
   update {prefix}.oban_jobs as job
   set
     state = case when job.state = 'executing' then 'available' else job.state end,
-    attempt = case when job.state = 'executing' then job.attempt - 1 else job.attempt end,
+    attempt = case
+      when job.state = 'executing' then greatest(job.attempt - 1, 0)
+      else job.attempt
+    end,
     stopping_at = null
   where job.id = any(array(select id from lost))
   returning job.id, job.state, job.queue
