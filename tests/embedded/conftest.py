@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,6 +89,16 @@ def runs(process: int) -> bool:
         return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
+
+
+def ended(process: int, within: float = 5.0) -> bool:
+    """Return whether a process ends: it says that it stopped a moment before it is gone."""
+    deadline = time.monotonic() + within
+    while runs(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def one(dsn: str, query: str) -> object:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.embedded.conftest import Spawn, postmaster, runs
+from tests.embedded.conftest import Spawn, ended, postmaster, runs
 
 from oban import embedded
 from oban.embedded.account import server_account
@@ -38,7 +38,7 @@ def test_the_last_owner_to_leave_stops_the_server(folder: Path) -> None:
     first.stop()
     psycopg.connect(second.dsn).close()
     second.stop()
-    assert not runs(process)
+    assert ended(process)
 
 
 def test_two_processes_that_start_a_new_folder_at_once_share_one_server(
@@ -52,7 +52,7 @@ def test_two_processes_that_start_a_new_folder_at_once_share_one_server(
     psycopg.connect(first).close()
     children[1].communicate("go\n", timeout=20)
     assert [child.returncode for child in children] == [0, 0]
-    assert not runs(process)
+    assert ended(process)
 
 
 def test_the_server_of_a_killed_owner_is_adopted_by_the_next_start(
@@ -68,7 +68,7 @@ def test_the_server_of_a_killed_owner_is_adopted_by_the_next_start(
         assert server.dsn == dsn
         assert postmaster(folder) == process
         assert len(list((folder / "owners").iterdir())) == 1
-    assert not runs(process)
+    assert ended(process)
 
 
 def test_the_server_of_a_killed_owner_can_be_stopped_but_not_that_of_a_living_one(
@@ -82,7 +82,7 @@ def test_the_server_of_a_killed_owner_can_be_stopped_but_not_that_of_a_living_on
     child.kill()
     child.wait()
     assert embedded.stop(folder) is True
-    assert not runs(process)
+    assert ended(process)
 
 
 def test_a_killed_owner_does_not_keep_the_server_from_stopping(folder: Path, spawn: Spawn) -> None:
@@ -92,7 +92,7 @@ def test_a_killed_owner_does_not_keep_the_server_from_stopping(folder: Path, spa
         process = postmaster(folder)
         child.kill()
         child.wait()
-    assert not runs(process)
+    assert ended(process)
 
 
 def test_a_server_without_durability_and_owners_is_restarted_when_durability_is_asked_for(
@@ -187,7 +187,7 @@ def test_the_command_serves_until_it_is_interrupted(folder: Path, sent: signal.S
         child.send_signal(sent)
         assert child.communicate(timeout=20) == ("", "")
         assert child.returncode == 0
-        assert not runs(process)
+        assert ended(process)
     finally:
         child.kill()
         child.communicate()
