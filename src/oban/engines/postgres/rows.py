@@ -115,5 +115,5 @@ def moment(epoch: float | None) -> datetime | None:
         return None
     try:
         return EPOCH + timedelta(microseconds=round(epoch * 1_000_000))
-    except OverflowError:
+    except (OverflowError, ValueError):  # beyond the calendar, infinite, or no number
         return LATEST if epoch > 0 else EARLIEST
