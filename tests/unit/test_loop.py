@@ -140,4 +140,4 @@ async def test_a_wake_up_cuts_a_backoff_short(monkeypatch: pytest.MonkeyPatch) -
     while not task.done():
         loop.alarm.wake()
         await asyncio.sleep(0)
-    assert len(await task) == 3
+    assert sum(await task) < 60
