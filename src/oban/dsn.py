@@ -59,12 +59,12 @@ def check_dsn(key: str, dsn: str) -> None:
     """Raise InvalidOption for what PostgreSQL cannot read. The message quotes none of it."""
     if read_dsn(dsn) is not None:
         return
-    driver = re.match(r"postgres(?:ql)?\+\w+://", dsn)
-    advice = (
-        f"write postgresql:// in place of {driver[0]}, which is SQLAlchemy's form"
-        if driver
-        else "in a URI, write special characters of the password as %XX (@ is %40)"
-    )
+    if dsn == EMBEDDED:
+        advice = "in code, the embedded PostgreSQL is oban.embedded.start().dsn"
+    elif driver := re.match(r"postgres(?:ql)?\+\w+://", dsn):
+        advice = f"write postgresql:// in place of {driver[0]}, which is SQLAlchemy's form"
+    else:
+        advice = "in a URI, write special characters of the password as %XX (@ is %40)"
     raise InvalidOption(
         f"{key} is not a connection string that PostgreSQL can read; it is like "
         f"postgresql://user:password@host:5432/database or host=... dbname=...; {advice}"

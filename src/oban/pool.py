@@ -5,7 +5,7 @@ from typing import Any, Final
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from oban.dsn import mask_dsn, read_dsn
+from oban.dsn import check_dsn, mask_dsn, read_dsn
 from oban.errors import DatabaseUnavailable
 from oban.options import PoolOptions
 
@@ -17,7 +17,11 @@ RECONNECT_TIMEOUT: Final = 3.0
 
 
 def make_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:
-    """A pool that is not open yet. Its connections commit each statement by themselves."""
+    """A pool that is not open yet. Its connections commit each statement by themselves.
+
+    Raises InvalidOption for a DSN that PostgreSQL cannot read: connecting would quote it in full.
+    """
+    check_dsn("the DSN", dsn)
     return AsyncConnectionPool(
         dsn,
         min_size=options.min_size,
@@ -41,8 +45,8 @@ async def open_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:
     except (psycopg.Error, PoolTimeout) as error:
         await pool.close()
         raise DatabaseUnavailable(
-            f"cannot connect to {mask_dsn(dsn)}: {str(error).strip()}; "
-            "is the server running, and is the DSN right?"
+            f"cannot connect to {mask_dsn(dsn) or 'the default server of libpq'}; check that it "
+            f"runs, and the DSN: {str(error).strip()}"
         ) from None
     return pool
 

@@ -6,8 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
+from oban import Oban
 from oban.dsn import check_dsn, mask_dsn
-from oban.errors import InvalidOption
+from oban.errors import InstanceNotFound, InvalidOption
 
 #: Any text libpq can hold.
 PASSWORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -101,6 +102,7 @@ def test_a_dsn_that_postgresql_reads_passes(dsn: str) -> None:
         ("postgresql+psycopg://u:secret@h/db", "in place of postgresql+psycopg://"),
         ("postgresql://u:secr%et@h/db", "%40"),
         ("secret", "postgresql://user:password@host"),
+        ("embedded", "oban.embedded.start().dsn"),
     ],
 )
 def test_any_other_is_refused_with_advice_and_without_being_quoted(dsn: str, advice: str) -> None:
@@ -109,3 +111,15 @@ def test_any_other_is_refused_with_advice_and_without_being_quoted(dsn: str, adv
     assert str(caught.value).startswith("dsn is not a connection string")
     assert advice in str(caught.value)
     assert "secr" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dsn", ["embedded", "mysql://u:secret@h/db", "postgresql+psycopg://u:p@h"])
+async def test_an_instance_and_a_pool_refuse_it_before_anything_connects(dsn: str) -> None:
+    with pytest.raises(InvalidOption, match="the DSN is not a connection string"):
+        Oban(pool=dsn, name="unreadable")
+    with pytest.raises(InstanceNotFound):
+        Oban.get_instance("unreadable")
+    with pytest.raises(InvalidOption, match="the DSN is not a connection string"):
+        await Oban.create_pool(dsn)
+    with pytest.raises(InvalidOption, match="listen_dsn is not a connection string"):
+        Oban(pool="host=h", listen_dsn=dsn, name="unreadable")

@@ -5,6 +5,7 @@ from typing import Any, Final, TypeVar, cast
 
 import psycopg
 
+from oban.dsn import check_dsn
 from oban.engines.base import Operation, Signal, Traits
 from oban.engines.blocking import refuse_inside_loop
 from oban.engines.postgres import schema
@@ -41,6 +42,8 @@ class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
     ) -> None:
         super().__init__(prefix, due_within)
         self.pools = Pools(pool)
+        if listen_dsn:
+            check_dsn("listen_dsn", listen_dsn)
         self.listener = Connector(listen_dsn) if listen_dsn else self.pools.connector
 
     async def open(self) -> None:
