@@ -148,7 +148,7 @@ async def test_an_instance_that_was_never_started_will_do(oban_dsn: str) -> None
     [
         ({"workers": Mailer}, "did you mean 'worker'"),
         ({"arg": {}}, "did you mean 'args'"),
-        ({"unrelated": 1}, "The filters are worker, queue, args, meta, tags, priority, state"),
+        ({"unrelated": 1}, "the filters are worker, queue, args, meta, tags, priority, state"),
     ],
 )
 async def test_an_unknown_filter_names_the_nearest(filters: dict[str, Any], advice: str) -> None:

@@ -204,6 +204,12 @@ def test_attributes_of_the_class_itself_are_not_replaced() -> None:
     assert Own.new().worker.endswith("Own")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("keyword", ["args", "to"])
+def test_arguments_of_a_class_worker_given_as_keywords_are_told_their_place(keyword: str) -> None:
+    with pytest.raises(TypeError, match=f"no option '{keyword}'.* are one dict, given first"):
+        Mailer.new(**{keyword: "a@b.c"})  # type: ignore[arg-type]
+
+
 async def test_each_job_is_run_by_a_fresh_instance() -> None:
     call = definition(Mailer).call
     (one, args), (two, _) = await call(Mailer.new({"a": 1})), await call(Mailer.new())
@@ -469,7 +475,7 @@ def keywords(**kwargs: int) -> None: ...
     [
         (lambda: loose_worker(qeue="x"), "@worker has no option 'qeue'; did you mean 'queue'"),
         (lambda: loose_job(prioritty=1), "@job has no option 'prioritty'; did you mean 'priority'"),
-        (lambda: loose_worker(zzz=1), "no option 'zzz'; The options are queue, priority"),
+        (lambda: loose_worker(zzz=1), "no option 'zzz'; it takes oban, queue, priority"),
         (lambda: decorate(), "has no process; a worker has `process"),
         (lambda: loose_worker(type("Empty", (Worker,), {})), "has no process; a worker has"),
         (lambda: decorate(process=5), "cannot be a worker: .*not a callable"),

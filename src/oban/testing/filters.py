@@ -101,8 +101,8 @@ CHECKS: Final[Mapping[str, Callable[[str, object], Any]]] = {
 
 def advice(name: str) -> str:
     nearest = difflib.get_close_matches(name, CHECKS, n=1)
-    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{guess}The filters are {', '.join(CHECKS)}"
+    guess = f"did you mean {nearest[0]!r}? The" if nearest else "the"
+    return f"{guess} filters are {', '.join(CHECKS)}"
 
 
 def fits(actual: object, wanted: object) -> bool:

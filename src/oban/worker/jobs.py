@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
 from oban import instances
 from oban.instances import Instance
@@ -10,6 +10,9 @@ from oban.job import Job
 from oban.worker.arguments import Arguments
 from oban.worker.definition import Definition
 from oban.worker.options import JobOptions, check_options
+
+#: For who gives a class worker the arguments of a job as keywords.
+ARGS_HINT: Final = "; the job's own arguments are one dict, given first: new({...})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,8 @@ class ClassJobs:
     definition: Definition
 
     def new(self, args: Mapping[str, Any] | None = None, /, **options: Unpack[JobOptions]) -> Job:
-        return self.definition.build(args, check_options(self.definition.name, options))
+        known = check_options(self.definition.name, options, hint=ARGS_HINT)
+        return self.definition.build(args, known)
 
     async def enqueue(
         self,

@@ -45,20 +45,20 @@ LATER_OPTIONS: Final[Mapping[str, str]] = {
 
 
 def check_options(
-    owner: str, options: Mapping[str, Any], also: Iterable[str] = ()
+    owner: str, options: Mapping[str, Any], also: Iterable[str] = (), hint: str = ""
 ) -> dict[str, Any]:
     """Return `options`, all of which are known.
 
     Raises TypeError for one that does not exist, naming the nearest that does, among them the
-    names in `also`; InvalidOption for one that this version does not have yet. The None of such
-    an option asks for nothing and is dropped.
+    names in `also`, and giving the `hint`; InvalidOption for one that this version does not have
+    yet. The None of such an option asks for nothing and is dropped.
     """
     known = {}
     for name, value in options.items():
         if name in OPTION_NAMES:
             known[name] = value
         elif name not in LATER_OPTIONS:
-            raise TypeError(f"{owner} has no option {name!r}; {advice(name, tuple(also))}")
+            raise TypeError(f"{owner} has no option {name!r}; {advice(name, sorted(also))}{hint}")
         elif value is not None:
             raise InvalidOption(
                 f"{owner} is given {name}, which this version does not have yet; a later one "
@@ -67,10 +67,11 @@ def check_options(
     return known
 
 
-def advice(name: str, also: tuple[str, ...]) -> str:
-    nearest = difflib.get_close_matches(name, also + OPTION_NAMES, n=1)
-    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{guess}The options are {', '.join(OPTION_NAMES)}"
+def advice(name: str, also: Iterable[str]) -> str:
+    taken = [*also, *OPTION_NAMES]
+    nearest = difflib.get_close_matches(name, taken, n=1)
+    guess = f"did you mean {nearest[0]!r}? It" if nearest else "it"
+    return f"{guess} takes {', '.join(taken)}"
 
 
 def merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
