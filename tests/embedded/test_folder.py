@@ -39,7 +39,7 @@ def test_nothing_outside_the_folder_changes_and_nobody_may_look_inside(fresh: Pa
 def test_an_empty_folder_is_taken_and_closed(base: Path) -> None:
     path = base / "empty"
     path.mkdir(mode=0o755)
-    Folder.at(path).claim()
+    Folder.at(str(path)).claim()
     assert path.stat().st_mode & 0o067 == 0
 
 

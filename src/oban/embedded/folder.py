@@ -24,9 +24,9 @@ class Folder:
     account: Account | None
 
     @classmethod
-    def at(cls, path: Path | None) -> "Folder":
+    def at(cls, path: Path | str | None) -> "Folder":
         """Describe the folder at that path, by default the one of this account."""
-        chosen = (default_path() if path is None else path.expanduser()).resolve()
+        chosen = (default_path() if path is None else Path(path).expanduser()).resolve()
         return cls(chosen, server_account(chosen / "data"))
 
     @property

@@ -82,7 +82,7 @@ class Server:
         return f"<{type(self).__qualname__} {self.data_dir}>"
 
 
-def start(data_dir: Path | None = None, *, durable: bool = True) -> Server:
+def start(data_dir: Path | str | None = None, *, durable: bool = True) -> Server:
     """Return a claim on the running server of a folder, starting it when it does not run.
 
     Blocks for about a second the first time, much less later. Without a folder it is the one of
@@ -108,7 +108,7 @@ def start(data_dir: Path | None = None, *, durable: bool = True) -> Server:
                 raise
 
 
-def stop(data_dir: Path | None = None) -> bool:
+def stop(data_dir: Path | str | None = None) -> bool:
     """Stop the server of a folder whose owners are all gone; return whether none runs now.
 
     For a server left behind by a killed process. One that a living owner uses keeps running.
