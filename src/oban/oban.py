@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Self, TypedDict, Unpack
 
@@ -118,38 +118,44 @@ class Oban(Client):
 
     async def start(self) -> Self:
         """Run until `stop`. Returns when all is up; raises, with nothing left open, if it fails."""
-        if self.supervisor is not None:
+        if self.supervisor is not None and not self.supervisor.done():
             raise NotStarted(f"Oban {self.name!r} is running already; stop it before another start")
         instances.register(self)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.asked_to_stop = asyncio.Event()
-        self.supervisor = asyncio.create_task(self.supervise(ready), name=f"oban {self.name}")
+        supervisor = asyncio.create_task(self.supervise(ready), name=f"oban {self.name}")
+        self.supervisor = supervisor
         try:
-            await asyncio.wait([ready, self.supervisor], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([ready, supervisor], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await self.stop()
+            with suppress(Exception):  # what a start fails with must not hide the cancellation
+                await self.stop()
             raise
         if not ready.done():
-            failed, self.supervisor = self.supervisor, None
+            self.supervisor = None
             instances.unregister(self)
-            await failed
+            await supervisor
         return self
 
     async def stop(self) -> None:
         """Claim no more, let jobs finish within `shutdown_grace_period`, close what was opened.
 
         Jobs that are left are stopped and given back, their attempt uncounted. Stopping twice, or
-        what was never started, does no harm.
+        what was never started, does no harm; whoever stops what is stopping waits for its end too.
         """
         instances.unregister(self)
-        supervisor, self.supervisor = self.supervisor, None
+        supervisor = self.supervisor
         if supervisor is None:
             await self.engine.close()
             return
         assert self.asked_to_stop is not None
         self.asked_to_stop.set()
-        # The caller may be cancelled while waiting; stopping goes on all the same.
-        await asyncio.shield(supervisor)
+        try:
+            # The caller may be cancelled while waiting; stopping goes on all the same.
+            await asyncio.shield(supervisor)
+        finally:
+            if supervisor.done() and self.supervisor is supervisor:
+                self.supervisor = None
 
     async def supervise(self, ready: "asyncio.Future[None]") -> None:
         """What runs, from top to bottom; stopping is the way back up."""

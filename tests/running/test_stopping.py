@@ -9,6 +9,7 @@ import pytest
 from tests.running.support import Running, reached, soon
 
 from oban import Job, Oban, Worker, worker
+from oban.errors import DatabaseUnavailable, NotStarted
 
 SEEN: dict[str, Any] = {}
 
@@ -157,3 +158,46 @@ async def test_the_producers_record_is_taken_away(running: Running, oban_dsn: st
     with psycopg.connect(oban_dsn) as connection:
         assert connection.execute("select count(*) from oban_owners").fetchone() == (0,)
         assert connection.execute("select count(*) from oban_owned_queues").fetchone() == (2,)
+
+
+async def test_whoever_stops_what_is_stopping_waits_for_its_end(
+    running: Running, client: Oban
+) -> None:
+    """As a signal's handler and `async with` do; the loop may be closed right after either."""
+    async with running(shutdown_grace_period=5.0) as oban:
+        job = await oban.enqueue(Sleeping.new({"seconds": 0.5}))
+        await soon(SEEN["started"])
+        first = asyncio.create_task(oban.stop())
+        await asyncio.sleep(0.05)
+        with pytest.raises(NotStarted):
+            await oban.start()
+        await oban.stop()
+        assert await reached(client, job, "completed", deadline=0)
+        await first
+
+
+async def test_a_stop_whose_caller_is_cancelled_goes_on(running: Running, client: Oban) -> None:
+    async with running(shutdown_grace_period=5.0) as oban:
+        job = await oban.enqueue(Sleeping.new({"seconds": 0.5}))
+        await soon(SEEN["started"])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await oban.stop()
+        await oban.stop()
+        assert await reached(client, job, "completed", deadline=0)
+        await oban.start()
+        await reached(client, await oban.enqueue(Sleeping.new({"seconds": 0})), "completed")
+
+
+async def test_stop_and_cancel_while_a_start_fails() -> None:
+    oban = Oban(pool="postgresql://nobody@127.0.0.1:1/nowhere", queues={"default": 1})
+    starting = asyncio.create_task(oban.start())
+    await asyncio.sleep(0)
+    results = await asyncio.gather(starting, oban.stop(), return_exceptions=True)
+    assert [type(result) for result in results] == [DatabaseUnavailable, DatabaseUnavailable]
+
+    starting = asyncio.create_task(oban.start())
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
