@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from tests.running.support import Running, eventually, named, reached
 
-from oban import Job, Worker, worker
+from oban import Job, Oban, Worker, worker
 
 
 @worker()
@@ -120,3 +120,21 @@ class DeletingItself(Worker):
     def process(self, job: Job) -> None:
         with psycopg.connect(job.args["dsn"], autocommit=True) as connection:
             connection.execute("delete from oban_jobs where id = %s", [job.id])
+
+
+async def test_an_update_leaves_what_it_does_not_name_to_the_last_digit(
+    client: Oban, oban_dsn: str
+) -> None:
+    """Python has no number for these, or reads none so long."""
+    texts = [
+        '{"n": 12345678901234567890.123}',
+        '{"n": 1' + "0" * 400 + ".5}",
+        '{"n": 1' + "0" * 5_000 + "}",
+    ]
+    jobs = [insert(oban_dsn, args=text) for text in texts]
+    assert len(await client.update_many_jobs(jobs, {"priority": 2, "tags": ["new"]})) == 3
+    with psycopg.connect(oban_dsn) as connection:
+        rows = connection.execute(
+            "select cast(args as text), priority, tags from oban_jobs order by id"
+        ).fetchall()
+    assert rows == [(text, 2, ["new"]) for text in texts]

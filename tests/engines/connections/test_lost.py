@@ -102,7 +102,7 @@ async def test_a_request_that_is_lost_leaves_nothing(
     ("verb", "arguments", "state", "mark"),
     [
         ("cancel_job", (), "cancelled", "stopping_at = case"),
-        ("update_job", ({"priority": 5},), "available", "set queue = input.queue"),
+        ("update_job", ({"priority": 5},), "available", "set queue = coalesce(input.queue"),
         ("delete_job", (), None, "delete from"),
     ],
 )

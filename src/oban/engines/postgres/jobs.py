@@ -177,16 +177,15 @@ def inserted_row(job: Job, position: int) -> dict[str, Any]:
 def changed_row(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:
     """What `update` writes for one locked job. Raises InvalidJob and so undoes everything."""
     cleaned = clean_changes(changes)
-    changed = {name: getattr(job, name) for name in WRITTEN} | cleaned
-    if changed["max_attempts"] < job.attempt:
+    max_attempts = cleaned.get("max_attempts", job.max_attempts)
+    if max_attempts < job.attempt:
         raise InvalidJob(
-            f"max_attempts is {changed['max_attempts']}, but job {job.id} has had {job.attempt} "
+            f"max_attempts is {max_attempts}, but job {job.id} has had {job.attempt} "
             "attempts; give at least as many"
         )
     scheduled_at = cleaned.get("scheduled_at")
-    changed["id"] = job.id
-    changed["scheduled_at"] = None if scheduled_at is None else scheduled_at.timestamp()
-    return changed
-
-
-WRITTEN: Final = ("queue", "worker", "args", "meta", "tags", "priority", "max_attempts")
+    return {
+        **cleaned,
+        "id": job.id,
+        "scheduled_at": None if scheduled_at is None else scheduled_at.timestamp(),
+    }

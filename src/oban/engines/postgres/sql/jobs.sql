@@ -129,8 +129,9 @@ order by job.id
 for update
 
 -- name: update_jobs
--- Writes the changed jobs of the JSON list :jobs, which this transaction has locked. A new time
--- moves available and scheduled jobs to what it means. Notifies as an insert does.
+-- Writes what the JSON list :jobs changes in jobs that this transaction has locked; a field that is
+-- left out stays as it is, to the last digit that Python might not have read. A new time moves
+-- available and scheduled jobs to what it means. Notifies as an insert does.
 with input as materialized (
   select * from json_to_recordset(cast(:jobs as json)) as input(
     id bigint, queue text, worker text, args jsonb, meta jsonb, tags text[], priority int,
@@ -139,8 +140,13 @@ with input as materialized (
 ), updated as (
   update {prefix}.oban_jobs as job
   set
-    queue = input.queue, worker = input.worker, args = input.args, meta = input.meta,
-    tags = input.tags, priority = input.priority, max_attempts = input.max_attempts,
+    queue = coalesce(input.queue, job.queue),
+    worker = coalesce(input.worker, job.worker),
+    args = coalesce(input.args, job.args),
+    meta = coalesce(input.meta, job.meta),
+    tags = coalesce(input.tags, job.tags),
+    priority = coalesce(input.priority, job.priority),
+    max_attempts = coalesce(input.max_attempts, job.max_attempts),
     scheduled_at = coalesce(timezone('UTC', to_timestamp(input.scheduled_at)), job.scheduled_at),
     state = case
       when input.scheduled_at is null or job.state not in ('available', 'scheduled') then job.state
