@@ -112,6 +112,20 @@ def test_a_dsn_under_a_wrong_name_is_pointed_at(
         assert "OBAN_DNS is not read; did you mean OBAN_DSN?" in command(*arguments).err
 
 
+def test_queues_under_a_wrong_name_are_pointed_at(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBAN_QUEUE", "default:5")
+    told = command("start", "--dsn", "postgresql://localhost/x").err
+    assert "no queues are configured" in told
+    assert "OBAN_QUEUE is not read; did you mean OBAN_QUEUES?" in told
+
+
+def test_the_embedded_server_is_said_to_come_from_what_was_typed(command: Command) -> None:
+    planned = command("start", "--embedded", "--dry-run", "--json").json
+    assert planned["configuration"]["dsn"] == {"value": "embedded", "source": "--embedded"}
+
+
 @pytest.mark.parametrize(
     "arguments", [["jobs", "list"], ["jobs", "retry", "1"], ["status"], ["install"], ["migrate"]]
 )

@@ -1,5 +1,6 @@
 """The options that many commands share, and what they make of the configuration."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -58,7 +59,9 @@ def configure(
     if embedded and dsn is not None:
         raise WrongUsage("--embedded and --dsn are both given; give one of them")
     given = {"dsn": EMBEDDED if embedded else dsn, "prefix": prefix, **arguments}
-    return configuration.load(config, arguments=given)
+    loaded = configuration.load(config, arguments=given)
+    # What was typed, not what it stands for.
+    return replace(loaded, sources={**loaded.sources, "dsn": "--embedded"}) if embedded else loaded
 
 
 def require_dsn(loaded: Configuration) -> str:

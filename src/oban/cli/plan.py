@@ -47,7 +47,7 @@ def complete(loaded: Configuration, *, attended: bool) -> Configuration:
         loaded = replace(loaded, dsn=EMBEDDED, sources=sources)
     if not loaded.options.queues:
         if loaded.dsn != EMBEDDED:
-            raise ConfigurationError(NO_QUEUES)
+            raise ConfigurationError("\n".join((NO_QUEUES, *loaded.notices)))
         options = replace(loaded.options, queues={"default": QueueOptions()})
         sources = {**loaded.sources, "queues.default.limit": "the embedded server's default"}
         loaded = replace(loaded, options=options, sources=sources)
