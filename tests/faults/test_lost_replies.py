@@ -162,3 +162,24 @@ class Slow(Worker):
         RAN.append("begun")
         await asyncio.sleep(0.5)
         RAN.append("ended")
+
+
+async def test_a_stop_does_not_wait_for_a_server_that_does_not_answer(
+    proxy: Proxy, client: Oban
+) -> None:
+    """The link stalls under a turn, and nothing is closed: the grace is kept all the same."""
+    async with Oban(
+        pool=proxy.dsn(), name="node", queues={"default": 5}, shutdown_grace_period=1.0
+    ) as oban:
+        await client.enqueue(Slow.new())
+        async with asyncio.timeout(5):
+            while not RAN:
+                await asyncio.sleep(0.01)
+        proxy.pause()
+        async with asyncio.timeout(5):
+            while len(RAN) < 2:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(4):
+            await oban.stop()
+        proxy.resume()

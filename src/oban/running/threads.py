@@ -44,9 +44,10 @@ class Threads:
             needs_thread = self.idle_count == 0
             if not needs_thread:
                 self.idle_count -= 1
-        self.work.put((contextvars.copy_context(), function, future))
         if needs_thread:
+            # First: where no thread can be started, nothing may wait to be run after all.
             threading.Thread(target=self.serve, name=self.name, daemon=True).start()
+        self.work.put((contextvars.copy_context(), function, future))
         return future
 
     def serve(self) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
@@ -20,6 +22,8 @@ T = TypeVar("T")
 PATIENCE: Final = 20.0
 #: Seconds after which the plan of a prepared statement is made anew, for the table as it then is.
 PLAN_AGE: Final = 1.0
+#: Seconds in which a statement notices that its connection was ended here.
+HANG_UP_PATIENCE: Final = 1.0
 
 
 class PostgresSession:
@@ -43,10 +47,7 @@ class PostgresSession:
         connection = await self.opened()
         done = False
         try:
-            async with asyncio.timeout(self.patience):
-                if operation.name in PREPARED:
-                    await self.renew_plans(connection)
-                result = await drive(operation, AsyncPsycopg(connection))
+            result = await self.answer(operation, connection)
             done = True
         except TimeoutError as error:
             raise OutcomeUnknown(
@@ -67,6 +68,33 @@ class PostgresSession:
                 await self.close()
         return result
 
+    async def answer(
+        self, operation: PostgresOperation[T], connection: psycopg.AsyncConnection[Any]
+    ) -> T:
+        """Carry out `operation`, and wait neither beyond our patience nor once cancelled.
+
+        Cancelled itself, psycopg asks the server to stop and waits up to ten seconds for what it
+        says; a server that does not answer would keep a stop that long from ending.
+        """
+        work = asyncio.create_task(self.carry_out(operation, connection))
+        work.add_done_callback(look_at)
+        try:
+            await asyncio.wait([work], timeout=self.patience)
+            if not work.done():
+                raise TimeoutError
+        finally:
+            if not work.done():
+                hang_up(connection)
+                await asyncio.wait([work], timeout=HANG_UP_PATIENCE)
+        return work.result()
+
+    async def carry_out(
+        self, operation: PostgresOperation[T], connection: psycopg.AsyncConnection[Any]
+    ) -> T:
+        if operation.name in PREPARED:
+            await self.renew_plans(connection)
+        return await drive(operation, AsyncPsycopg(connection))
+
     async def opened(self) -> psycopg.AsyncConnection[Any]:
         if self.connection is not None and is_lost(self.connection):
             await self.close()
@@ -86,3 +114,21 @@ class PostgresSession:
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
+
+
+def hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    """End the connection under a statement that waits for an answer: it fails at once.
+
+    Closing it would take the file descriptor from under the event loop, which waits for it.
+    """
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.pgconn.socket)) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def look_at(work: "asyncio.Task[Any]") -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not work.cancelled():
+        work.exception()
