@@ -157,3 +157,21 @@ async def test_an_idle_thread_keeps_nothing_of_its_last_work_alive(threads: Thre
         gc.collect()
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_what_no_thread_could_be_started_for_never_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has failed by then, and is tried again: a thread of later must not run it as well."""
+    threads, ran = Threads("refused"), list[str]()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            threads.submit(lambda: ran.append("refused"))
+    await threads.submit(lambda: ran.append("accepted"))
+    await asyncio.sleep(0.05)
+    assert ran == ["accepted"]
