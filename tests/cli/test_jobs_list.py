@@ -39,6 +39,8 @@ def test_the_newest_job_comes_first_in_one_line(oban: Command, insert: Insert) -
         (["--args", "user_id=42", "--args", "kind=welcome"], [2]),
         (["--args", 'kind="welcome"'], [3, 2]),
         (["--args", "user_id=43"], []),
+        (["--args", "user_id=NaN"], []),
+        (["--args", "user_id=1e999"], []),
         (["--meta", "batch.id=7"], []),
         (["--meta", "batch=7"], [3]),
         (["--priority", "9"], [1]),

@@ -94,8 +94,14 @@ def pairs(option: str, given: Sequence[str] | None) -> Mapping[str, Any] | None:
         key, equals, text = pair.partition("=")
         if not key or not equals:
             raise WrongUsage(f"{option} is {pair!r}; it is key=value, such as user_id=42")
-        try:
-            values[key] = json.loads(text)
-        except ValueError:
-            values[key] = text
+        values[key] = json_or_text(text)
     return values
+
+
+def json_or_text(text: str) -> Any:
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # Python reads NaN and 1e999, which no JSON holds
+    except ValueError:
+        return text
+    return value
