@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import pytest
 from tests.cli.application import rows
 from tests.cli.conftest import Command, Insert
@@ -43,6 +45,15 @@ def test_what_could_not_be_changed_is_named_with_the_reason(
     assert "not retried, is available already: 2 (1)" in ran.err
     assert "not retried, does not exist: 99 (1)" in ran.err
     assert states(oban_dsn) == ["executing", "available", "available"]
+
+
+@pytest.mark.parametrize("verb", ["retry", "delete"])
+def test_a_cancelled_job_whose_code_runs_is_not_just_called_cancelled(
+    oban: Command, insert: Insert, oban_dsn: str, verb: str
+) -> None:
+    insert(state="cancelled", attempt=1, stopping_at=datetime(2031, 2, 3))
+    assert "is cancelled, and its code still runs: 1 (1)" in oban("jobs", verb, 1).err
+    assert states(oban_dsn) == ["cancelled"]
 
 
 def test_changes_are_a_document_for_programs(oban: Command, insert: Insert) -> None:

@@ -197,26 +197,27 @@ async def apply(loaded: Configuration, change: Change, ids: Sequence[int]) -> Re
                 batch = ordered[start : start + BATCH]
                 changed = await oban.engine.execute(change.operation(oban.engine, batch))
                 result.changed += changed
-                result.unchanged |= await reasons(oban, set(batch) - set(changed))
+                result.unchanged |= await reasons(oban, change, set(batch) - set(changed))
                 progress.advance(task, len(batch))
     return result
 
 
-async def reasons(oban: Oban, ids: set[int]) -> dict[int, str]:
+async def reasons(oban: Oban, change: Change, ids: set[int]) -> dict[int, str]:
     """Why these could not be changed, told from how they are now."""
     if not ids:
         return {}
     found = {job.id: job for job in await oban.engine.execute(oban.engine.get(sorted(ids)))}
     return {
-        each: describe_state(found[each].state) if each in found else "does not exist"
+        each: refusal(change, found[each].state) if each in found else "does not exist"
         for each in sorted(ids)
     }
 
 
-def describe_state(state: JobState) -> str:
-    if state is JobState.EXECUTING:
-        return "is executing"
-    return f"is {state} already" if state in FINAL or state is JobState.AVAILABLE else f"is {state}"
+def refusal(change: Change, state: JobState) -> str:
+    """Finished jobs can be retried and deleted, unless the run that was cancelled goes on."""
+    if state in FINAL:
+        return f"is {state} already" if change is CANCEL else f"is {state}, and its code still runs"
+    return f"is {state} already" if state is JobState.AVAILABLE else f"is {state}"
 
 
 def show(change: Change, result: Result, *, as_json: bool) -> None:
