@@ -255,7 +255,10 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_takes_neither_time_nor_memory(bomb: str) -> None:
     encoded = packed(BOMBS[bomb])
-    with bounded(seconds=20, megabytes=600), pytest.raises(ValueError, match="not a recorded value"):
+    with (
+        bounded(seconds=20, megabytes=600),
+        pytest.raises(ValueError, match="not a recorded value"),
+    ):
         decode(encoded)
 
 
