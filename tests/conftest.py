@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
@@ -25,7 +26,10 @@ FOLDER = "OBAN_TEST_FOLDER"
 
 
 def pytest_configure() -> None:
-    """Name the folder of the embedded server, for this process and those it starts."""
+    """What this process and those it starts have in common: a folder for the server, and Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in a script's background or by nohup: programs under test would ignore it too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if FOLDER not in os.environ:
         # Not pytest's own folder: run by root, the server's account could not enter it.
         folder = Path(tempfile.mkdtemp(prefix="oban-test-"))
