@@ -14,7 +14,7 @@ from oban.job import Job, JobState, seconds
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, Record, Snooze
 from oban.running.run import Run, StopReason
-from oban.running.threads import Threads
+from oban.running.threads import Returned, Threads
 from oban.text import bounded
 from oban.worker import Definition
 
@@ -52,7 +52,7 @@ class Executor:
         except KeyboardInterrupt:
             raise
         except asyncio.CancelledError as cancelled:
-            if run.stop is None and is_cancelled_from_outside():
+            if run.is_abandoned():
                 raise
             # Stopped as somebody asked, it has not failed.
             error = cancelled if run.stop is None else None
@@ -75,7 +75,7 @@ class Executor:
         if definition.is_async:
             return await definition.call(run.job)
         run.threaded = True
-        returned = await self.threads.submit(lambda: definition.call(run.job))
+        returned = await until_returned(run, self.threads.submit(lambda: definition.call(run.job)))
         run.threaded = False
         if returned.error is not None:
             raise returned.error
@@ -114,6 +114,16 @@ class Executor:
             telemetry.execute("oban.job.bad_backoff", metadata)
             return default
         return delay
+
+
+async def until_returned(run: Run, work: "asyncio.Future[Returned]") -> Returned:
+    """Wait for a thread, which no cancellation stops: its job must not be run beside it."""
+    while True:
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if run.is_abandoned():
+                raise
 
 
 def conclude(job: Job, value: object) -> Ack:
@@ -186,11 +196,6 @@ def reason(given: object) -> str:
 def describe(error: BaseException) -> str:
     """The whole traceback, in a form that the database takes."""
     return bounded(telemetry.describe_error(error)["traceback"])
-
-
-def is_cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def announce_start(job: Job, started: int) -> None:

@@ -66,6 +66,7 @@ class Producer:
         self.idle = asyncio.Event()
         self.idle.set()
         self.last_turn = 0.0
+        self.loop_task: asyncio.Task[None] | None = None
 
     # What others tell it. No I/O: each only sets what the next turn looks at.
 
@@ -99,6 +100,7 @@ class Producer:
 
     async def run(self) -> None:
         """Take turns until stopped and empty. A turn that fails is an event and a backoff."""
+        self.loop_task = asyncio.current_task()
         failures = 0
         while not (self.stopping and not self.runs and not self.turns.acks):
             await self.alarm.rest(HELD_REST if self.turns.acks else None)
@@ -152,22 +154,25 @@ class Producer:
     # The runs
 
     def start(self, job: Job) -> None:
-        run = Run(job)
+        run = Run(job, owner=self.loop_task)
         self.runs[run.key] = run
         self.idle.clear()
         run.task = asyncio.create_task(self.executor.execute(run), name=f"oban job {job.id}")
         run.task.add_done_callback(lambda task: self.finish(run, task))
 
     def finish(self, run: Run, task: asyncio.Task[Ack]) -> None:
+        if task.cancelled() and run.threaded:
+            # The program ends and the thread's code runs on: it keeps slot and row, and the row is
+            # left to the rescue.
+            return
         del self.runs[run.key]
         self.suspects.discard(run.key)
-        if not task.cancelled():
+        if task.cancelled():  # the program ends, and this code with it
+            ack = given_back(run.job)
+        else:
             error = task.exception()
-            self.turns.acks.append(task.result() if error is None else failed(run.job, error))
-        elif not run.threaded:
-            # From outside: the program ends. The code runs no more, so the job may go back; that of
-            # a thread does, and its row is left to the rescue.
-            self.turns.acks.append(given_back(run.job))
+            ack = task.result() if error is None else failed(run.job, error)
+        self.turns.acks.append(ack)
         if not self.runs:
             self.idle.set()
         self.wake()

@@ -21,12 +21,25 @@ class Run:
     stop: StopReason | None = None
     #: Whether its code is on a thread, which cannot be stopped from outside.
     threaded: bool = False
+    #: The task that started it and outlives it, None where whoever runs the job awaits it himself.
+    owner: asyncio.Task[None] | None = None
     task: asyncio.Task[Ack] = field(init=False)
 
     @property
     def key(self) -> AttemptKey:
         assert self.job.id is not None
         return (self.job.id, self.job.attempt)
+
+    def is_abandoned(self) -> bool:
+        """Whether a cancellation nobody asked for through `stop` comes from the end of the program.
+
+        It takes the owner along. One that does not is the job's own doing, or a stranger's, and an
+        ordinary failure.
+        """
+        if self.stop is not None:
+            return False
+        task = asyncio.current_task() if self.owner is None else self.owner
+        return task is None or task.done() or task.cancelling() > 0
 
     def ask_to_stop(self, reason: StopReason) -> None:
         """Let `job.cancelled()` say so; the code may look at it, or not."""
