@@ -29,24 +29,27 @@ class Instance(Protocol):
     def enqueue_many_sync(self, *jobs: Job | Iterable[Job], conn: object = None) -> list[Job]: ...
 
 
-INSTANCES: Final[dict[str, Instance]] = {}
+#: Of each name all that live, the newest last.
+INSTANCES: Final[dict[str, list[Instance]]] = {}
 
 
 def register(instance: Instance) -> None:
     """Make `instance` the one of its name. The newest wins."""
-    INSTANCES[instance.name] = instance
+    unregister(instance)
+    INSTANCES.setdefault(instance.name, []).append(instance)
 
 
 def unregister(instance: Instance) -> None:
-    """Forget `instance`, unless another has taken its name meanwhile."""
-    if INSTANCES.get(instance.name) is instance:
-        del INSTANCES[instance.name]
+    """Forget `instance`; an older one that lives has the name again."""
+    others = [each for each in INSTANCES.pop(instance.name, []) if each is not instance]
+    if others:
+        INSTANCES[instance.name] = others
 
 
 def get(name: str = "Oban") -> Instance:
     """Return the instance of that name. Raises InstanceNotFound."""
     try:
-        return INSTANCES[name]
+        return INSTANCES[name][-1]
     except KeyError:
         names = ", ".join(repr(each) for each in sorted(INSTANCES))
         raise InstanceNotFound(

@@ -33,7 +33,7 @@ async def test_the_blocks_of_the_page_run_in_order(
             if block.reason is None:
                 await module.run(block)
     finally:
-        for instance in list(instances.INSTANCES.values()):
+        for instance in [each for living in instances.INSTANCES.values() for each in living]:
             await instance.stop()  # type: ignore[attr-defined]  # each of them is an Oban
         module.forget()
 

@@ -696,6 +696,17 @@ def test_a_worker_of_a_program_without_a_name_is_refused_at_enqueue(
 # Instances
 
 
+def test_an_older_instance_has_its_name_again_when_the_newer_is_gone() -> None:
+    old, new = Ledger("Twice"), Ledger("Twice")
+    for each in (old, new, new):
+        instances.register(each)
+    instances.unregister(new)
+    assert instances.get("Twice") is old
+    instances.unregister(old)
+    with pytest.raises(InstanceNotFound):
+        instances.get("Twice")
+
+
 def test_the_newest_instance_of_a_name_wins_and_an_older_one_only_removes_itself() -> None:
     old, new = Ledger("Twice"), Ledger("Twice")
     instances.register(old)
