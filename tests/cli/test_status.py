@@ -28,10 +28,12 @@ def test_jobs_are_counted_by_queue_and_state(oban: Command, insert: Insert) -> N
 
 
 def test_the_password_is_masked(oban: Command, oban_dsn: str) -> None:
-    password = psycopg.conninfo.conninfo_to_dict(oban_dsn).get("password")
-    shown = oban("status").out + oban("status", "--json").out
+    # A server that trusts us takes any password.
+    password = str(psycopg.conninfo.conninfo_to_dict(oban_dsn).get("password", "open sesame"))
+    dsn = psycopg.conninfo.make_conninfo(oban_dsn, password=password)
+    shown = oban("status", "--dsn", dsn).out + oban("status", "--dsn", dsn, "--json").out
     assert "***" in shown
-    assert password is None or str(password) not in shown
+    assert password not in shown
 
 
 async def test_producers_are_listed(oban: Command, oban_dsn: str, engine: PostgresEngine) -> None:

@@ -178,16 +178,19 @@ async def test_lost_notifications_cost_at_most_one_interval(running: Running, cl
 
 
 @pytest.mark.slow
-async def test_scheduled_jobs_of_another_client_start_in_time(
-    running: Running, client: Oban
+async def test_scheduled_jobs_of_another_client_wake_the_stager(
+    running: Running, oban_dsn: str
 ) -> None:
-    async with running(queues={"default": 20}) as oban:
-        delays = [0.2 + 2.8 * n / 200 for n in range(200)]
+    """It looks by itself only after a minute. How late they start is benchmarks/promptness.py's."""
+    rarely = {"interval": 60}
+    async with (
+        Oban(pool=oban_dsn, name="client", stager=rarely) as client,
+        running(queues={"default": 20}, stager=rarely) as oban,
+    ):
+        delays = [0.2 + 2.8 * ((n * 37) % 200) / 200 for n in range(200)]
         jobs = [await client.enqueue(Noting.new({"n": 0}, schedule_in=each)) for each in delays]
         done = [await reached(oban, each, "completed") for each in jobs]
-    late = sorted(start_delay(each) for each in done)
-    assert late[0] >= 0
-    assert late[int(0.95 * len(late))] <= 0.1
+    assert min(start_delay(each) for each in done) >= 0
 
 
 async def test_a_scheduled_job_moved_forward_runs_then(running: Running) -> None:
