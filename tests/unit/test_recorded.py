@@ -4,7 +4,7 @@ import base64
 import resource
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -237,24 +237,28 @@ def is_plain(value: Any) -> bool:
     return type(value) in (type(None), bool, int, float, str, bytes)
 
 
-ZEROS = zlib.compress(bytes(300_000_000), 1)
-BOMBS = {
-    "compressed zeros": b"P" + four(300_000_000) + ZEROS,
-    "compressed zeros in a list": b"l\0\0\0\x01" + b"P" + four(300_000_000) + ZEROS + b"j",
-    "compressed zeros in compressed bytes": compressed(b"P" + four(300_000_000) + ZEROS),
-    "empty lists": compressed(b"l" + four(60_000_000) + b"j" * 60_000_000),
-    "a list of four billion": b"l\xff\xff\xff\xff" + b"j" * 1000,
-    "a tuple of four billion": b"i\xff\xff\xff\xff",
-    "a text of four gigabytes": b"m\xff\xff\xff\xff",
-    "a number of four gigabytes": b"o\xff\xff\xff\xff\0",
-    "a number with a million digits, cut short": b"o" + four(2_000_000) + b"\0" * 1_000_000,
-    "a hundred thousand lists in each other": b"l\0\0\0\x01" * 100_000,
+def zeros() -> bytes:
+    return b"P" + four(300_000_000) + zlib.compress(bytes(300_000_000), 1)
+
+
+#: Made when a test wants one: every process that collects tests imports this module.
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "compressed zeros": zeros,
+    "compressed zeros in a list": lambda: b"l\0\0\0\x01" + zeros() + b"j",
+    "compressed zeros in compressed bytes": lambda: compressed(zeros()),
+    "empty lists": lambda: compressed(b"l" + four(60_000_000) + b"j" * 60_000_000),
+    "a list of four billion": lambda: b"l\xff\xff\xff\xff" + b"j" * 1000,
+    "a tuple of four billion": lambda: b"i\xff\xff\xff\xff",
+    "a text of four gigabytes": lambda: b"m\xff\xff\xff\xff",
+    "a number of four gigabytes": lambda: b"o\xff\xff\xff\xff\0",
+    "a number with a million digits, cut short": lambda: b"o" + four(2_000_000) + b"\0" * 1_000_000,
+    "a hundred thousand lists in each other": lambda: b"l\0\0\0\x01" * 100_000,
 }
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_takes_neither_time_nor_memory(bomb: str) -> None:
-    encoded = packed(BOMBS[bomb])
+    encoded = packed(BOMBS[bomb]())
     with (
         bounded(seconds=5, megabytes=600),
         pytest.raises(ValueError, match="not a recorded value"),
