@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oban.engines.base import Due, Inserted, Stop, Undecodable
@@ -52,6 +52,7 @@ def test_what_every_package_says_is_read(codec: Any) -> None:
 
 
 @codecs
+@settings(max_examples=40)
 @given(message=objects)
 def test_any_object_arrives_as_it_was_sent(codec: Any, message: dict[str, Any]) -> None:
     assert repr(decode(codec(json.dumps(message)))) == repr(message)
