@@ -7,8 +7,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# More than cores: many tests wait for a server or a process.
-PARALLEL ?= 6
+# More than two cores: many tests wait for a server or a process.
+PARALLEL ?= 4
 
 .PHONY: demo test check format docs ci clean help
 
@@ -18,8 +18,9 @@ help: ## list the targets
 demo: $(VENV)/.ready-test ## run the newsletter example on an embedded PostgreSQL
 	$(BIN)/python -m examples.newsletter
 
+# Compiled code is kept, also where that is turned off: hundreds of processes would compile it again.
 test: $(VENV)/.ready-test ## run all tests, in parallel, on an embedded PostgreSQL
-	$(BIN)/pytest -q -n $(PARALLEL) --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n $(PARALLEL) --dist worksteal $(ARGS)
 
 check: $(VENV)/.ready-dev ## formatting, lint, strict types, import layers
 	$(BIN)/ruff format --check .

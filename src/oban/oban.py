@@ -151,8 +151,11 @@ class Oban(Client):
         assert self.asked_to_stop is not None
         self.asked_to_stop.set()
         try:
-            # The caller may be cancelled while waiting; stopping goes on all the same.
-            await asyncio.shield(supervisor)
+            # The caller may be cancelled while waiting; stopping goes on all the same. A host that
+            # cancelled every task cancelled the supervisor too: then it has stopped already.
+            await asyncio.wait({supervisor})
+            if not supervisor.cancelled():
+                supervisor.result()
         finally:
             if supervisor.done() and self.supervisor is supervisor:
                 self.supervisor = None

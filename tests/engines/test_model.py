@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.conftest import empty
 from tests.engines.model import Model, ModelJob
 
 from oban import Job, JobState
@@ -79,7 +80,7 @@ class Verbs(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.connection.execute("truncate oban_jobs, oban_owners restart identity")
+        empty(self.connection)
         for producer in PRODUCERS:
             self.register(producer)
         for priority in (1, 0, 2):
@@ -299,7 +300,7 @@ def test_any_sequence_of_verbs_does_what_the_model_says(verbs: type[Verbs], kind
     run_state_machine_as_test(
         verbs,
         settings=settings(
-            max_examples=30 if kind == "own" else 15,
+            max_examples=20 if kind == "own" else 10,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

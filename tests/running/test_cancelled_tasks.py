@@ -94,5 +94,6 @@ async def test_at_the_end_of_the_program_the_row_of_a_thread_is_not_given_back(
     await asyncio.wait(ending, timeout=10)
     found = await client.get_job(job)
     SEEN["release"].set()
+    await oban.stop()
     assert found is not None
     assert (found.state, found.attempt) == ("executing", 1)

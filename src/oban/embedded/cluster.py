@@ -142,6 +142,7 @@ class Cluster:
             "port": str(PORT),
             "unix_socket_directories": sockets,
             "unix_socket_permissions": "0700",
+            "scram_iterations": "4096",
         }
         if not durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

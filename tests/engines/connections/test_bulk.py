@@ -15,7 +15,7 @@ from oban.engines.base import JobFilter
 from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS, chunked
 from oban.errors import DataRefused, InvalidJob
 
-MANY = 25_000
+MANY = 10_003
 
 
 def numbered(count: int, queue: str = "default") -> Iterator[Job]:
@@ -52,28 +52,26 @@ def inserts(sent: list[str]) -> int:
     return sum("overriding system value" in statement for statement in sent)
 
 
-@pytest.mark.parametrize(("sync", "many"), [(False, MANY), (True, 12_000)], ids=["awaited", "sync"])
+@pytest.mark.parametrize("sync", [False, True], ids=["awaited", "sync"])
 async def test_more_jobs_than_a_statement_takes_are_one_transaction_in_order(
     observed: tuple[Oban, list[str]],
     client: Oban,
     heard: Heard,
     oban_dsn: str,
     sync: bool,
-    many: int,
 ) -> None:
     oban, sent = observed
     if sync:
-        jobs = await asyncio.to_thread(oban.enqueue_many_sync, numbered(many))
+        jobs = await asyncio.to_thread(oban.enqueue_many_sync, numbered(MANY))
     else:
-        jobs = await oban.enqueue_many(numbered(many))
-    statement_count = -(-many // 10_000)
-    assert numbers(jobs) == list(range(many))
+        jobs = await oban.enqueue_many(numbered(MANY))
+    assert numbers(jobs) == list(range(MANY))
     ids = [job.id or 0 for job in jobs]
     assert ids == sorted(set(ids))
-    assert inserts(sent) == statement_count
-    assert len({job.inserted_at for job in jobs}) == statement_count  # each one's own clock
-    found = await client.list_jobs(JobFilter(limit=many + 1))
-    assert {job.id: job.args["n"] for job in found} == dict(zip(ids, range(many), strict=True))
+    assert inserts(sent) == 2
+    assert len({job.inserted_at for job in jobs}) == 2  # each one's own clock
+    found = await client.list_jobs(JobFilter(limit=MANY + 1))
+    assert {job.id: job.args["n"] for job in found} == dict(zip(ids, range(MANY), strict=True))
     async with await psycopg.AsyncConnection.connect(oban_dsn) as direct:
         cursor = await direct.execute("select count(distinct cast(xmin as text)) from oban_jobs")
         assert await cursor.fetchone() == (1,)
@@ -194,15 +192,15 @@ async def test_a_stream_holds_one_batch_at_a_time(client: Oban, oban_dsn: str) -
     ahead: list[int] = []
 
     async def watched() -> AsyncIterator[Job]:
-        for n, job in enumerate(numbered(12_001)):
+        for n, job in enumerate(numbered(10_001)):
             if n % 2_500 == 0:
                 ahead.append(n - await count(oban_dsn))
             yield job
 
-    assert await client.enqueue_stream(watched()) == 12_001
+    assert await client.enqueue_stream(watched()) == 10_001
     assert ahead == [0, 2_500, 0, 2_500, 0]
     found = await client.list_jobs(JobFilter(limit=20_000))
-    assert numbers(found[::-1]) == list(range(12_001))
+    assert numbers(found[::-1]) == list(range(10_001))
 
 
 async def test_a_stream_may_be_a_plain_generator_or_empty(client: Oban, oban_dsn: str) -> None:
@@ -217,7 +215,7 @@ async def test_a_stream_that_fails_says_how_many_are_in(
     client: Oban, oban_dsn: str, fault: str, awaited: bool
 ) -> None:
     def jobs() -> Iterator[Any]:
-        yield from numbered(10_002)
+        yield from numbered(5_002)
         if fault == "raised":
             raise ZeroDivisionError("in the source")
         yield refused() if fault == "refused" else "nope"
@@ -229,8 +227,8 @@ async def test_a_stream_that_fails_says_how_many_are_in(
     expected = {"refused": DataRefused, "raised": ZeroDivisionError, "no job": InvalidJob}[fault]
     with pytest.raises(expected) as raised:
         await client.enqueue_stream(later() if awaited else jobs())
-    assert raised.value.__notes__ == ["10000 jobs of the stream had been inserted before"]
-    assert await count(oban_dsn) == 10_000
+    assert raised.value.__notes__ == ["5000 jobs of the stream had been inserted before"]
+    assert await count(oban_dsn) == 5_000
 
 
 async def test_a_stream_notifies_once_for_each_batch_or_never(client: Oban, heard: Heard) -> None:
