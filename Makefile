@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# More than two cores: many tests wait for a server or a process.
+# Good on two cores: some tests wait for a server or a process.
 PARALLEL ?= 4
 
 .PHONY: demo test check format docs ci clean help

@@ -20,6 +20,7 @@ from oban import Oban, telemetry
 from oban.engines.postgres import PostgresEngine
 
 TABLES = ("oban_jobs", "oban_leaders", "oban_producers", "oban_owners", "oban_owned_queues")
+#: Bytes of a table that is rather truncated than emptied row by row.
 LARGE = 500_000
 
 FOLDER = "OBAN_TEST_FOLDER"

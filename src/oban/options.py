@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, get_args, get_origin
 
 from oban.errors import InvalidJob, InvalidOption
-from oban.job import MAX_NAME_LENGTH, clean_name, clean_text
+from oban.fields import MAX_NAME_LENGTH, clean_name, clean_text
 
 
 @dataclass(frozen=True, slots=True)

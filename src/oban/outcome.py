@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from oban import recorded
-from oban.job import JobState, Seconds, clean_object, seconds
+from oban.fields import Seconds, clean_object, seconds
+from oban.job import JobState
 
 RECORD_LIMIT: Final = 64_000_000
 

@@ -15,6 +15,7 @@ TABLES = {"oban_jobs", "oban_owners", "oban_migrations"}
     ("file", "driver"),
     [
         ("0001_add_oban", "psycopg"),
+        ("0001_add_oban", "psycopg2"),
         ("0002_add_oban_by_asyncpg", "asyncpg"),
     ],
 )

@@ -24,6 +24,17 @@ def test_a_restart_keeps_the_address_and_what_was_committed(folder: Path, mode: 
         assert one(server.dsn, f"select count(*) from kept_{mode}") == 0
 
 
+def test_only_its_own_random_password_is_hashed_with_one_round(folder: Path) -> None:
+    """A person's password may be guessed, and must cost the usual time to try."""
+    with embedded.start(folder, durable=False) as server, psycopg.connect(server.dsn) as conn:
+        conn.execute("create role person password 'person'")
+        rows = conn.execute(
+            "select rolname, split_part(split_part(rolpassword, '$', 2), ':', 1) from pg_authid "
+            "where rolpassword is not null"
+        ).fetchall()
+    assert dict(rows) == {"postgres": "1", "person": "4096"}
+
+
 def test_a_claim_given_up_does_nothing_more(folder: Path) -> None:
     with embedded.start(folder, durable=False) as server:
         with embedded.start(folder, durable=False) as other:

@@ -300,7 +300,7 @@ def test_any_sequence_of_verbs_does_what_the_model_says(verbs: type[Verbs], kind
     run_state_machine_as_test(
         verbs,
         settings=settings(
-            max_examples=20 if kind == "own" else 10,
+            max_examples=50 if kind == "own" else 15,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -8,6 +8,7 @@ import pytest
 from tests.running.support import Running, eventually, reached
 
 from oban import Job, Oban, Worker, worker
+from oban.errors import InstanceNotFound
 
 SEEN: dict[str, Any] = {}
 
@@ -94,6 +95,8 @@ async def test_at_the_end_of_the_program_the_row_of_a_thread_is_not_given_back(
     await asyncio.wait(ending, timeout=10)
     found = await client.get_job(job)
     SEEN["release"].set()
-    await oban.stop()
+    await oban.stop()  # its supervisor's cancellation is not the caller's
+    with pytest.raises(InstanceNotFound):
+        Oban.get_instance("ending")
     assert found is not None
     assert (found.state, found.attempt) == ("executing", 1)

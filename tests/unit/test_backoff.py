@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oban.backoff import LONGEST_OUTAGE_WAIT, default_backoff, outage_backoff, with_jitter
-from oban.job import MAX_ATTEMPTS
+from oban.fields import MAX_ATTEMPTS
 
 DAY = 86_400
 attempts = st.integers(1, MAX_ATTEMPTS).flatmap(

@@ -12,18 +12,8 @@ from hypothesis import strategies as st
 
 from oban import Job, JobState, recorded
 from oban.errors import InvalidJob
-from oban.job import (
-    FINAL,
-    JOB_FIELDS,
-    MAX_ATTEMPTS,
-    MOVES,
-    WAITING,
-    clean_changes,
-    due_at,
-    seconds,
-    states_before,
-    to_json,
-)
+from oban.fields import MAX_ATTEMPTS, seconds, to_json
+from oban.job import FINAL, JOB_FIELDS, MOVES, WAITING, clean_changes, due_at, states_before
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=1)

@@ -1,7 +1,7 @@
 """Jobs as rows of a table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -12,7 +12,7 @@ from oban.cli.terminal import output, printable, relative
 from oban.job import Job, JobState
 
 #: How the states look, here and wherever else one is named.
-STYLES: Final = {
+STYLES: Final[Mapping[str, str]] = {
     JobState.AVAILABLE: "cyan",
     JobState.SCHEDULED: "blue",
     JobState.SUSPENDED: "dim",
@@ -47,7 +47,7 @@ def print_table(jobs: Sequence[Job]) -> None:
 
 def state_text(state: str) -> Text:
     """A state that a newer package brought is shown as it is."""
-    return Text(printable(state), STYLES.get(state, ""))  # type: ignore[call-overload]
+    return Text(printable(state), STYLES.get(state, ""))
 
 
 def one_line(text: str) -> Text:

@@ -142,6 +142,7 @@ class Cluster:
             "port": str(PORT),
             "unix_socket_directories": sockets,
             "unix_socket_permissions": "0700",
+            # For the passwords that people choose; ours alone was made with fewer: see `make_data`.
             "scram_iterations": "4096",
         }
         if not durable:

@@ -32,7 +32,7 @@ def make_data(folder: Folder, program: Program, *, durable: bool) -> None:
                 *("--encoding=UTF8", *_locale(program)),
                 *("--set=timezone=UTC", "--set=log_timezone=UTC"),
                 # Rounds slow down the guessing of weak passwords; ours is random, and each of
-                # them delays every connect. The server's own setting is the usual one.
+                # them delays every connect. The server runs with the usual number.
                 "--set=scram_iterations=1",
                 *(() if durable else ("--no-sync",)),
             ],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from oban.errors import InvalidOption, UnknownWorker
-from oban.job import MAX_NAME_LENGTH
+from oban.fields import MAX_NAME_LENGTH
 from oban.lookup.location import Application, Located, import_module, locate
 from oban.worker import Definition, registered
 

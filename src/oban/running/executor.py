@@ -10,7 +10,8 @@ from typing import Any, Final
 from oban import telemetry
 from oban.backoff import default_backoff
 from oban.errors import InvalidJob, UnknownWorker
-from oban.job import Job, JobState, seconds
+from oban.fields import seconds
+from oban.job import Job, JobState
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, Record, Snooze
 from oban.running.run import Run, StopReason

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final
 
-from oban.job import FINAL, Job, JobState, to_json
+from oban.fields import to_json
+from oban.job import FINAL, Job, JobState
 from oban.outcome import Ack
 from oban.running.executor import Executor
 from oban.running.run import Run

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
 from oban.errors import InvalidOption
-from oban.job import Job, Seconds, due_at
+from oban.fields import Seconds
+from oban.job import Job, due_at
 
 
 class JobOptions(TypedDict, total=False):

@@ -11,7 +11,8 @@ from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from oban.job import Job, Seconds
+from oban.fields import Seconds
+from oban.job import Job
 from oban.worker.options import JobOptions
 
 P = ParamSpec("P")

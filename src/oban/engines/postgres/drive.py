@@ -24,11 +24,8 @@ T = TypeVar("T")
 GAVE_WAY: Final = retry_if_exception_type(Contended)
 POOLED: Final = GAVE_WAY | retry_if_exception(ended_by_server)
 #: How often, and after what waits.
-RETRYING: Final = {
-    "stop": stop_after_attempt(6),
-    "wait": wait_random_exponential(multiplier=0.05, max=1.0),
-    "reraise": True,
-}
+STOP: Final = stop_after_attempt(6)
+WAIT: Final = wait_random_exponential(multiplier=0.05, max=1.0)
 
 
 async def drive(operation: PostgresOperation[T], link: AsyncLink) -> T:
@@ -62,12 +59,12 @@ def step_through_sync(operation: PostgresOperation[T], link: SyncLink) -> T:
         while True:
             statement = steps.send(link.fetch(statement))
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+        return done.value  # type: ignore[no-any-return]  # as above
 
 
 def retrying(reason: retry_base = GAVE_WAY) -> AsyncRetrying:
-    return AsyncRetrying(retry=reason, **RETRYING)  # type: ignore[arg-type]
+    return AsyncRetrying(retry=reason, stop=STOP, wait=WAIT, reraise=True)
 
 
 def retrying_sync(reason: retry_base = GAVE_WAY) -> Retrying:
-    return Retrying(retry=reason, **RETRYING)  # type: ignore[arg-type]
+    return Retrying(retry=reason, stop=STOP, wait=WAIT, reraise=True)

@@ -8,7 +8,8 @@ from oban.engines.postgres.rows import moment, read_job
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.errors import InvalidJob
-from oban.job import Job, JobState, clean_changes, encode, states_before
+from oban.fields import encode
+from oban.job import Job, JobState, clean_changes, states_before
 
 MAX_INSERT_JOBS: Final = 10_000
 MAX_INSERT_BYTES: Final = 16_000_000

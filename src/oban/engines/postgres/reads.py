@@ -9,7 +9,8 @@ from oban.engines.postgres.jobs import in_order
 from oban.engines.postgres.rows import moment, read_job
 from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.job import Job, encode
+from oban.fields import encode
+from oban.job import Job
 
 
 class ReadVerbs(Verbs):

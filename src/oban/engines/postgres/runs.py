@@ -8,7 +8,8 @@ from oban.engines.postgres.rows import EPOCH, read_job
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.errors import DatabaseUnavailable, DataRefused
-from oban.job import Job, encode
+from oban.fields import encode
+from oban.job import Job
 from oban.outcome import Ack, AttemptKey
 
 #: What several acks in one statement may take. More are refused, to be sent in parts; a huge one
