@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from benchmarks.server import fresh_server, quantile
 from oban import Job, Oban, Worker, job, worker
-from oban.engines.base import JobFilter
+from oban.engines.values import JobFilter
 
 FLOOD = 100_000
 SAMPLES = 300

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from benchmarks.server import fresh_server, quantile
 from oban import Job, Oban, job
-from oban.engines.base import JobFilter
+from oban.engines.values import JobFilter
 
 JOBS = 500
 

@@ -6,8 +6,9 @@ from itertools import islice
 from typing import Any, Final
 
 from oban import instances
-from oban.engines.base import Engine, JobFilter, Operation
+from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
+from oban.engines.values import JobFilter
 from oban.errors import InvalidJob
 from oban.job import Job, clean_changes
 from oban.running.executor import Executor

@@ -1,7 +1,7 @@
 """Oban: the parts wired together, started and stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Self, TypedDict, Unpack
@@ -10,15 +10,18 @@ from psycopg_pool import AsyncConnectionPool
 
 from oban import configuration, instances
 from oban.client import Client
-from oban.engines.base import Due, Engine, Inserted, Resync, Signal, Stop
+from oban.engines.base import Engine
 from oban.engines.postgres import PostgresEngine
+from oban.engines.values import Due, Inserted, Resync, Signal, Stop
 from oban.errors import NotStarted
 from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions
 from oban.pool import open_pool
 from oban.running.executor import Executor
+from oban.running.heart import Heart
 from oban.running.listener import Listener
 from oban.running.producer import Producer, QueueInfo
+from oban.running.solitude import Solitude
 from oban.running.stager import Stager
 from oban.running.threads import Threads
 
@@ -69,6 +72,7 @@ class Oban(Client):
         )
         self.producers: dict[str, Producer] = {}
         self.stager: Stager | None = None
+        self.heart: Heart | None = None
         self.supervisor: asyncio.Task[None] | None = None
         self.asked_to_stop: asyncio.Event | None = None
         #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
@@ -168,6 +172,7 @@ class Oban(Client):
             await self.engine.open()
             if self.options.queues:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
+                await stack.enter_async_context(self.beating())
                 await stack.enter_async_context(self.staging())
                 await stack.enter_async_context(self.producing())
             ready.set_result(None)
@@ -187,27 +192,49 @@ class Oban(Client):
             await session.close()
 
     @asynccontextmanager
-    async def producing(self) -> AsyncIterator[None]:
-        """All queues at once: they start together, and drain together within one grace period."""
-        producers = [self.make_producer(queue) for queue in self.options.queues]
-        tasks: list[asyncio.Task[None]] = []
+    async def beating(self) -> AsyncIterator[None]:
+        """The producers are made here, so that the first beat records them, before any claim."""
+        heart = Heart(
+            self.engine,
+            self.options.refresher,
+            self.options.lifeline,
+            self.running_producers,
+        )
+        solitude = Solitude(heart.beat, self.wake_queues)
+        self.producers = {
+            queue: self.make_producer(queue, solitude) for queue in self.options.queues
+        }
+        self.heart = heart
         try:
-            await together(producer.open() for producer in producers)
-            self.producers = {each.identity.queue: each for each in producers}
-            tasks = [asyncio.create_task(each.run()) for each in producers]
+            await heart.open()
             yield
         finally:
-            grace = self.options.shutdown_grace_period
-            if tasks:
-                await together(
-                    each.stop(task, grace, exiting=self.exiting)
-                    for each, task in zip(producers, tasks, strict=True)
-                )
-            else:
-                await together(each.turns.close() for each in producers)
             self.producers = {}
+            await heart.close()
+            self.heart = None
 
-    def make_producer(self, queue: str) -> Producer:
+    @asynccontextmanager
+    async def producing(self) -> AsyncIterator[None]:
+        """All queues at once: they start together, and drain together within one grace period."""
+        producers = list(self.producers.values())
+        tasks = [asyncio.create_task(each.run()) for each in producers]
+        try:
+            yield
+        finally:
+            for each in producers:
+                each.drain()
+            if self.heart:
+                self.heart.beat_soon()  # a death from here on is no crash
+            grace = self.options.shutdown_grace_period
+            await together(
+                each.stop(task, grace, exiting=self.exiting)
+                for each, task in zip(producers, tasks, strict=True)
+            )
+
+    def running_producers(self) -> Collection[Producer]:
+        return self.producers.values()
+
+    def make_producer(self, queue: str, solitude: Solitude) -> Producer:
         return Producer(
             self.engine,
             self.executor,
@@ -216,6 +243,7 @@ class Oban(Client):
             node=self.node,
             queue=queue,
             cancel_grace_period=self.options.cancel_grace_period,
+            solitude=solitude,
         )
 
     # Signals: hints, each only wakes whoever looks for itself
@@ -235,7 +263,11 @@ class Oban(Client):
                     self.stager.alarm.wake()
                 for producer in self.producers.values():
                     producer.suspect()
-                    producer.wake()
+                self.wake_queues()
+
+    def wake_queues(self) -> None:
+        for producer in self.producers.values():
+            producer.wake()
 
     def wake_queue(self, queue: str) -> None:
         if producer := self.producers.get(queue):

@@ -43,6 +43,11 @@ class Part:
     #: The option that a bare value stands for.
     shorthand: ClassVar[str | None] = None
 
+    @classmethod
+    def derive(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Fill in the options whose defaults depend on what is given for others."""
+        return given
+
     def __post_init__(self) -> None:
         given = {each.name: getattr(self, each.name) for each in fields(self)}
         for name, value in check(type(self), self.path, given).items():
@@ -74,6 +79,61 @@ class StagerOptions(Part):
 
     interval: Annotated[float, Range(0.01, 3_600)] = 1.0
     limit: Annotated[int, Range(1, 1_000_000)] = 20_000
+
+
+#: Beats that may be missed, in intervals: after this long a process may be taken for dead.
+SILENCE: Final = 10 / 3
+LONGEST_SILENCE: Final = 10.0
+#: One late beat is no death, whatever is asked for.
+SHORTEST_SILENCE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefresherOptions(Part):
+    """The heartbeat of a process, and the silence after which the others take it for dead.
+
+    Given one of them, `interval` and `max_age` keep their proportion. `max_age` is at least two
+    intervals.
+    """
+
+    path: ClassVar[str] = "refresher."
+
+    interval: Annotated[float, Range(0.05, 3_600)] = 3.0
+    max_age: Annotated[float, Range(0.1, DAY)] = LONGEST_SILENCE
+    #: After so many seconds in which a worker blocks the event loop the process counts as dead.
+    max_block: Annotated[float, Range(1, DAY)] = 300.0
+
+    @classmethod
+    def derive(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        default = {each.name: each.default for each in fields(cls)}
+        interval = given.get("interval")
+        if interval is None:
+            interval = min(default["interval"], given.get("max_age", LONGEST_SILENCE) / SILENCE)
+        max_age = given.get("max_age", min(LONGEST_SILENCE, interval * SILENCE))
+        return {
+            **given,
+            "interval": interval,
+            "max_age": max(max_age, SHORTEST_SILENCE * interval),
+        }
+
+    @property
+    def lease(self) -> float:
+        """Seconds for which a leader is one without a further beat."""
+        return 2 * self.interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifelineOptions(Part):
+    """What becomes of the jobs of processes that died."""
+
+    path: ClassVar[str] = "lifeline."
+
+    #: How often it looks at what it has seen. It is woken when there is something to do.
+    interval: Annotated[float, Range(0.05, 3_600)] = 2.0
+    #: Seconds after which a job is taken away from whoever runs it, alive or not.
+    rescue_after: Annotated[float | None, Range(1, 365 * DAY)] = None
+    #: A job that ran in so many processes when they died is discarded; zero turns that off.
+    max_crashes: Annotated[int, Range(0, 10_000)] = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +168,8 @@ class Options(Part):
     prefix: Annotated[str, PREFIX] = "public"
     queues: Mapping[str, QueueOptions] = field(default_factory=dict)
     stager: StagerOptions = field(default_factory=StagerOptions)
+    refresher: RefresherOptions = field(default_factory=RefresherOptions)
+    lifeline: LifelineOptions = field(default_factory=LifelineOptions)
     #: How long running jobs are waited for before they are stopped and given back.
     shutdown_grace_period: Annotated[float, Range(0, DAY)] = 15.0
     #: How long a cancelled job may go on before its task is cancelled.
@@ -130,13 +192,11 @@ OBJECTS: Final = frozenset({"notifier", "dispatcher"})
 LATER: Final[Mapping[str, Mapping[str, object]]] = {
     "Options": {
         "leadership": None,
-        "lifeline": None,
         "limits": None,
         "metrics": None,
         "notifier": None,
         "dispatcher": None,
         "pruner": None,
-        "refresher": None,
         "scheduler": None,
     },
     "QueueOptions": {
@@ -164,7 +224,7 @@ def parse(part: type[P], path: str, given: object) -> P:
         )
     known = rules(part)
     given = {key: value for key, value in table.items() if value is not None or key not in known}
-    return part(**check(part, path, given))
+    return part(**part.derive(check(part, path, given)))
 
 
 def check(part: type[Part], path: str, given: Mapping[Any, object]) -> dict[str, Any]:

@@ -2,8 +2,8 @@ import psycopg
 from tests.cli.conftest import Command, Insert
 
 from oban import schema
-from oban.engines.base import ProducerIdentity
 from oban.engines.postgres import PostgresEngine
+from oban.engines.values import ProducerIdentity
 
 LATEST = schema.latest_version()
 
@@ -38,7 +38,7 @@ def test_the_password_is_masked(oban: Command, oban_dsn: str) -> None:
 
 async def test_producers_are_listed(oban: Command, oban_dsn: str, engine: PostgresEngine) -> None:
     identity = ProducerIdentity("5b2a3f4c-0000-4000-8000-000000000001", "Oban", "web-1", "mailers")
-    await engine.execute(engine.register(identity))
+    await engine.execute(engine.register(identity, 60.0))
     (known,) = await engine.execute(engine.known_producers())
     assert known.identity == identity
     assert known.running_count == 0

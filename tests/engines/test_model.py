@@ -19,11 +19,11 @@ from tests.conftest import empty
 from tests.engines.model import Model, ModelJob
 
 from oban import Job, JobState
-from oban.engines.base import ProducerIdentity
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.psycopg import SyncPsycopg
 from oban.engines.postgres.drive import drive_sync
 from oban.engines.postgres.statements import PostgresOperation
+from oban.engines.values import ProducerIdentity
 from oban.errors import InvalidJob
 from oban.job import FINAL
 from oban.outcome import Ack, AttemptKey
@@ -168,12 +168,12 @@ class Verbs(RuleBasedStateMachine):
 
     @rule(producer=producers)
     def register(self, producer: ProducerIdentity) -> None:
-        self.run(self.engine.register(producer))
+        self.run(self.engine.register(producer, 60.0))
         self.model.registered.add(producer.uuid)
 
     @rule(producer=producers)
     def forget(self, producer: ProducerIdentity) -> None:
-        self.run(self.engine.forget(producer))
+        self.run(self.engine.forget([producer.uuid]))
         self.model.forget(producer.uuid)
 
     @rule(producer=producers, demand=st.integers(1, 3))

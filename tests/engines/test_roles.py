@@ -9,8 +9,9 @@ from tests.engines.catalog import execute
 from tests.engines.foreign_tables import KINDS, tables_sql
 
 from oban import Job, JobState, schema
-from oban.engines.base import JobFilter, Operation, ProducerIdentity
+from oban.engines.base import Operation
 from oban.engines.postgres import PostgresEngine
+from oban.engines.values import JobFilter, ProducerIdentity
 from oban.errors import DatabaseError, SchemaError
 from oban.outcome import Ack
 
@@ -27,7 +28,7 @@ INSERTS: list[Verb] = [
     lambda engine: engine.insert([Job(worker="w")]),
 ]
 CHANGES: list[Verb] = [
-    lambda engine: engine.register(PRODUCER),
+    lambda engine: engine.register(PRODUCER, 60.0),
     lambda engine: engine.turn(PRODUCER, [], 1),
     lambda engine: engine.turn(PRODUCER, [Ack(1, 1, JobState.RETRYABLE, error="e")], 0),
     lambda engine: engine.stage(["default"], 10),
@@ -38,7 +39,7 @@ CHANGES: list[Verb] = [
     lambda engine: engine.retry([1]),
     lambda engine: engine.update([1], lambda _: {"priority": 1}),
     lambda engine: engine.delete([1]),
-    lambda engine: engine.forget(PRODUCER),
+    lambda engine: engine.forget([PRODUCER.uuid]),
 ]
 MAY: dict[str, list[Verb]] = {
     "reader": READS,

@@ -10,8 +10,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from oban import Job, JobState
-from oban.engines.base import ProducerIdentity
 from oban.engines.postgres import PostgresEngine
+from oban.engines.values import ProducerIdentity
 from oban.outcome import Ack
 
 NOW = datetime.now(UTC)
@@ -20,7 +20,7 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 async def producer(engine: PostgresEngine) -> ProducerIdentity:
     producer = ProducerIdentity(str(uuid4()), "Oban", "node-1", "default")
-    await engine.execute(engine.register(producer))
+    await engine.execute(engine.register(producer, 60.0))
     return producer
 
 
@@ -191,7 +191,7 @@ async def test_jobs_given_back_are_available_and_not_counted(
     assert await engine.execute(engine.give_back(producer)) == [job.id]
     stored = row(engine, job.id)
     assert (stored["state"], stored["attempt"]) == ("available", 0)
-    await engine.execute(engine.forget(producer))
+    await engine.execute(engine.forget([producer.uuid]))
     assert (await engine.execute(engine.turn(producer, [], 1))).claimed == ()
 
 

@@ -6,10 +6,10 @@ import psycopg
 from psycopg import sql
 
 import oban.schema
-from oban.engines.base import ProducerIdentity
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.psycopg import SyncPsycopg
 from oban.engines.postgres.drive import drive_sync
+from oban.engines.values import ProducerIdentity
 from oban.outcome import AttemptKey
 
 PRODUCER: Final = ProducerIdentity("5f1c30c2-3c3a-4a5e-8d53-0c6c7d8a9e01", "Oban", "node", "q1")
@@ -49,7 +49,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
     """Our tables, whose statistics change only when a test says so, and our producer."""
     connection.execute(oban.schema.install_sql().encode())
     connection.execute("alter table oban_jobs set (autovacuum_enabled = false)")
-    run(connection, PostgresEngine("").register(PRODUCER))
+    run(connection, PostgresEngine("").register(PRODUCER, 60.0))
 
 
 def fill(connection: psycopg.Connection[Any], finished: int = 200_000) -> None:

@@ -40,7 +40,7 @@ HOT: dict[str, tuple[Building, set[str], int]] = {
     ),
     "give back": (lambda mine: ENGINE.give_back(PRODUCER, mine[:50]), {"running", "pkey"}, 200),
     "stopped": (lambda mine: ENGINE.stopped(PRODUCER, mine[:50]), {"pkey"}, 250),
-    "forget": (lambda _: ENGINE.forget(PRODUCER), {"running"}, 2),
+    "forget": (lambda _: ENGINE.forget([PRODUCER.uuid]), {"running"}, 2),
     "get": (lambda _: ENGINE.get(range(1000, 1100)), {"pkey"}, 100),
     "cancel": (lambda _: ENGINE.cancel(range(200_021, 200_121)), {"pkey"}, 200),
     "retry": (lambda _: ENGINE.retry(range(1000, 1100)), {"pkey"}, 200),

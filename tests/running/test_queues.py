@@ -45,7 +45,7 @@ class Failing(Worker):
 
 
 async def count(oban: Oban, state: str, queue: str) -> int:
-    from oban.engines.base import JobFilter
+    from oban.engines.values import JobFilter
 
     return len(await oban.list_jobs(JobFilter(states=[state], queue=queue, limit=100_000)))
 
@@ -109,7 +109,7 @@ async def test_each_job_runs_once_over_several_nodes(running: Running, client: O
 
 
 def everything() -> Any:
-    from oban.engines.base import JobFilter
+    from oban.engines.values import JobFilter
 
     return JobFilter(limit=100_000)
 

@@ -7,7 +7,7 @@ import psycopg
 from tests.running.support import Running, eventually, named, reached, soon
 
 from oban import Job, Record, Snooze, Worker, worker
-from oban.engines.base import JobFilter
+from oban.engines.values import JobFilter
 
 
 class Seen:

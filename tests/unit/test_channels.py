@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oban.engines.base import Due, Inserted, Stop, Undecodable
 from oban.engines.postgres.channels import MAX_INFLATED, Channels, decode
+from oban.engines.values import Due, Inserted, Stop, Undecodable
 
 CHANNELS = Channels.of("public")
 KEYS = st.sampled_from(["at", "queue", "action", "job_id"])

@@ -33,7 +33,8 @@ from oban.cli.options import (
 )
 from oban.cli.terminal import counted, listed, messages, output, print_json
 from oban.configuration import Configuration
-from oban.engines.base import Engine, JobFilter, Operation
+from oban.engines.base import Engine, Operation
+from oban.engines.values import JobFilter
 from oban.job import FINAL, JobState, states_before
 from oban.oban import Oban
 

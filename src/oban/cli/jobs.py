@@ -31,7 +31,7 @@ from oban.cli.options import (
 )
 from oban.cli.terminal import print_json, say
 from oban.configuration import Configuration
-from oban.engines.base import JobFilter
+from oban.engines.values import JobFilter
 from oban.job import Job
 
 jobs = typer.Typer(

@@ -21,8 +21,8 @@ from oban.cli.options import (
 )
 from oban.cli.terminal import output, print_json, printable, relative
 from oban.dsn import mask_dsn
-from oban.engines.base import JobCount, KnownProducer
 from oban.engines.postgres import PostgresEngine
+from oban.engines.values import JobCount, KnownProducer
 from oban.job import JobState
 from oban.schema import SchemaStatus
 

@@ -56,5 +56,5 @@ class Watchdog:
         for producer in list(self.oban.producers.values()):
             engine, identity = self.oban.engine, producer.identity
             engine.execute_sync(engine.give_back(identity))
-            engine.execute_sync(engine.forget(identity))
+            engine.execute_sync(engine.forget([identity.uuid]))
         self.code = 0

@@ -7,10 +7,22 @@ Nothing above this page sees SQL, rows, cursors or pools.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from oban.engines.values import (
+    Beat,
+    JobCount,
+    JobFilter,
+    KnownProducer,
+    ProducerIdentity,
+    Pulse,
+    Rescued,
+    Sighting,
+    Signal,
+    Staged,
+    Traits,
+    Turn,
+)
 from oban.job import Job
 from oban.outcome import Ack, AttemptKey
 
@@ -24,128 +36,6 @@ class Operation(Generic[T_co]):
     __slots__ = ()
 
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProducerIdentity:
-    """Who claims: `(job id, attempt, uuid)` is the fence around every write for a run."""
-
-    uuid: str
-    name: str
-    node: str
-    queue: str
-
-    @property
-    def label(self) -> str:
-        """What the database calls this producer's session."""
-        return f"oban {self.uuid}"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one round trip of a producer brought."""
-
-    #: Ids of the acks that were still ours to save; the others are stale.
-    acknowledged: frozenset[int]
-    #: Ids of the acks whose rows somebody else has locked: still ours, to be sent again.
-    held: frozenset[int]
-    #: Claimed jobs, in the order in which they start: priority, time, id.
-    claimed: tuple[Job, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    staged_count: int
-    discarded_count: int
-    #: Of the queues asked for, those with jobs to claim.
-    available_queues: frozenset[str]
-    #: Seconds until the next job is due, None when nothing is scheduled.
-    next_due_in: float | None
-    #: The database's clock, in seconds since 1970.
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs to list, newest first; what is None or empty lets everything pass."""
-
-    states: Sequence[str] | None = None
-    queue: str | None = None
-    worker: str | None = None
-    tags: Sequence[str] | None = None
-    args: Mapping[str, Any] | None = None
-    meta: Mapping[str, Any] | None = None
-    priority: int | None = None
-    before_id: int | None = None
-    limit: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class JobCount:
-    queue: str
-    #: A word that a newer package may have brought, not always a JobState.
-    state: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class KnownProducer:
-    """A producer of any node, as its record has it."""
-
-    identity: ProducerIdentity
-    started_at: datetime | None
-    #: How many jobs name it as running them.
-    running_count: int
-
-
-# What is heard from the other nodes. Signals are hints: nothing is lost when they are.
-
-
-@dataclass(frozen=True, slots=True)
-class Inserted:
-    """A queue has new available jobs."""
-
-    queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A job was scheduled for soon, at this time of the database's clock."""
-
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Somebody asks that this running job be stopped; look at its row first."""
-
-    job_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resync:
-    """Signals may have been missed: everyone looks for themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undecodable:
-    """A payload that could not be read. Dropped, and never taken for a lost connection."""
-
-    channel: str
-    reason: str
-    payload: str = field(repr=False)
-
-
-Signal = Inserted | Due | Stop | Resync | Undecodable
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """How databases differ, for whoever has to know."""
-
-    name: str
-    max_insert_jobs: int
-    max_insert_bytes: int
 
 
 class Session(Protocol):
@@ -185,7 +75,9 @@ class Engine(Protocol):
         """The same from code without a running event loop."""
         ...
 
-    def session(self, label: str) -> Session: ...
+    def session(self, label: str, patience: float | None = None) -> Session:
+        """A connection of one's own, which waits `patience` seconds for an answer."""
+        ...
 
     def signals(self) -> AsyncIterator[Signal]:
         """Listen until closed; begins with, and after each gap repeats, a `Resync`."""
@@ -235,12 +127,42 @@ class Engine(Protocol):
 
     # Verbs of a running node
 
-    def register(self, producer: ProducerIdentity) -> Operation[None]:
-        """Record that this producer is ours. Its claims return nothing before that."""
+    def register(self, producer: ProducerIdentity, max_age: float) -> Operation[None]:
+        """Record that this producer is ours. Its claims return nothing before that.
+
+        For one without a heartbeat, which may then be silent for `max_age` seconds.
+        """
         ...
 
-    def forget(self, producer: ProducerIdentity) -> Operation[None]:
-        """Take the record away, unless a job still names the producer as running it."""
+    def forget(self, uuids: Sequence[str]) -> Operation[None]:
+        """Take these producers' records away, but those that a job still names as running it."""
+        ...
+
+    def beat(self, pulses: Sequence[Pulse], max_age: float) -> Operation[Beat]:
+        """Say that these producers live, record them as ours, and learn of the others.
+
+        Whoever sees no new beat of theirs for `max_age` seconds may take them for dead. Waits for
+        no job's lock.
+        """
+        ...
+
+    def rescue(
+        self, silent: Sequence[Sighting], max_crashes: int, limit: int
+    ) -> Operation[list[Rescued]]:
+        """Take up to `limit` attempts away from producers that are as silent as they were seen.
+
+        A beat that came meanwhile saves its producer. An attempt that ran stays counted and gets an
+        error; a job that ran in `max_crashes` processes when they died is discarded, zero turns
+        that off. Locked rows are passed over. Correct however many do it at once.
+        """
+        ...
+
+    def rescue_old(self, age: float, limit: int) -> Operation[list[Rescued]]:
+        """The same for attempts of ours that began `age` seconds ago, whoever runs them."""
+        ...
+
+    def forget_silent(self) -> Operation[int]:
+        """Forget producers that were silent for a day and that no job names. How many."""
         ...
 
     def turn(self, producer: ProducerIdentity, acks: Sequence[Ack], demand: int) -> Operation[Turn]:

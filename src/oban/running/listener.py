@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from oban import telemetry
-from oban.engines.base import Engine, Signal, Undecodable
+from oban.engines.base import Engine
+from oban.engines.values import Signal, Undecodable
 from oban.running.loop import Loop
 
 

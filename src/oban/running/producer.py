@@ -2,19 +2,22 @@
 
 import asyncio
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from oban import telemetry
 from oban.backoff import outage_backoff
-from oban.engines.base import Engine, ProducerIdentity
+from oban.engines.base import Engine
+from oban.engines.values import ProducerIdentity, Pulse
 from oban.job import Job
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.executor import Executor, failed, given_back
 from oban.running.loop import Alarm
 from oban.running.run import Run, StopReason
+from oban.running.solitude import Solitude
 from oban.running.turns import Turns
 
 #: The part of the shutdown grace, and the most seconds of it, kept for ending what was stopped.
@@ -49,8 +52,10 @@ class Producer:
         node: str,
         queue: str,
         cancel_grace_period: float,
+        solitude: Solitude,
     ) -> None:
         self.executor = executor
+        self.solitude = solitude
         self.identity = ProducerIdentity(str(uuid.uuid4()), name, node, queue)
         self.turns = Turns(engine, self.identity)
         self.limit = options.limit
@@ -62,11 +67,15 @@ class Producer:
         self.runs: dict[AttemptKey, Run] = {}
         #: Runs that may have been cancelled: their rows are read before anything is stopped.
         self.suspects: set[AttemptKey] = set()
-        self.stopping = False
+        self.shutdown_started_at: datetime | None = None
         self.idle = asyncio.Event()
         self.idle.set()
         self.last_turn = 0.0
         self.loop_task: asyncio.Task[None] | None = None
+
+    @property
+    def stopping(self) -> bool:
+        return self.shutdown_started_at is not None
 
     # What others tell it. No I/O: each only sets what the next turn looks at.
 
@@ -78,6 +87,32 @@ class Producer:
         keys = [key for key in self.runs if job_id is None or key[0] == job_id]
         if keys:
             self.suspects.update(keys)
+            self.wake()
+
+    def pulse(self) -> Pulse:
+        """What the next heartbeat tells of this queue."""
+        began = [run.job.id for run in self.runs.values() if run.began]
+        ended = [ack.id for ack in self.turns.acks]
+        return Pulse(
+            identity=self.identity,
+            started_at=self.started_at,
+            meta={
+                "limit": self.limit,
+                "paused": self.paused,
+                "running": [*began, *ended],
+                "running_count": len(began),
+                "processed_at": timestamp(self.turns.processed_at),
+                "shutdown_started_at": isoformat(self.shutdown_started_at),
+            },
+            in_hand=[*self.runs, *(ack.key for ack in self.turns.acks)],
+        )
+
+    def hear_beat(self, lost: Collection[AttemptKey], *, astray: bool) -> None:
+        """What a heartbeat found. It may be old by now: rows are read before anything is done."""
+        self.suspects.update(key for key in lost if key in self.runs)
+        if astray:
+            self.turns.unsettled = True
+        if astray or self.suspects:
             self.wake()
 
     def info(self) -> QueueInfo:
@@ -94,13 +129,10 @@ class Producer:
 
     # The loop
 
-    async def open(self) -> None:
-        await self.turns.open()
-        self.wake()
-
     async def run(self) -> None:
         """Take turns until stopped and empty. A turn that fails is an event and a backoff."""
         self.loop_task = asyncio.current_task()
+        self.wake()
         failures = 0
         while not (self.stopping and not self.runs and not self.turns.acks):
             await self.alarm.rest(HELD_REST if self.turns.acks else None)
@@ -137,13 +169,15 @@ class Producer:
                 self.turns.acks.append(given_back(job))
             else:
                 self.start(job)
+        if claimed:
+            self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
         # There may be more: a claim that brought all it could, or what ended meanwhile.
         if self.turns.ready() or (claimed and self.slots()):
             self.wake()
 
     def slots(self) -> int:
         """How many more jobs may run here."""
-        if self.paused or self.stopping:
+        if self.paused or self.stopping or self.solitude.closed:
             return 0
         return max(0, self.limit - len(self.runs))
 
@@ -157,7 +191,8 @@ class Producer:
         run = Run(job, owner=self.loop_task)
         self.runs[run.key] = run
         self.idle.clear()
-        run.task = asyncio.create_task(self.executor.execute(run), name=f"oban job {job.id}")
+        work = self.solitude.execute(run, self.executor.execute)
+        run.task = asyncio.create_task(work, name=f"oban job {job.id}")
         run.task.add_done_callback(lambda task: self.finish(run, task))
 
     def finish(self, run: Run, task: asyncio.Task[Ack]) -> None:
@@ -206,14 +241,18 @@ class Producer:
 
     # Stopping
 
+    def drain(self) -> None:
+        """Claim no more."""
+        self.shutdown_started_at = self.shutdown_started_at or datetime.now(UTC)
+        self.wake()
+
     async def stop(self, loop_task: "asyncio.Task[None]", grace: float, *, exiting: bool) -> None:
         """Claim no more, let jobs finish within `grace` seconds, give back what is left.
 
         `exiting` says that the process ends right after: then even code that could not be stopped
         ends with it, and its job is given back too. Otherwise its row is left to the rescue.
         """
-        self.stopping = True
-        self.wake()
+        self.drain()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         settle = min(SETTLE_MOST, grace * SETTLE_SHARE)
@@ -245,3 +284,11 @@ class Producer:
                 await self.idle.wait()
         except TimeoutError:
             pass
+
+
+def timestamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def isoformat(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

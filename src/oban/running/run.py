@@ -19,6 +19,8 @@ class StopReason(Enum):
 class Run:
     job: Job
     stop: StopReason | None = None
+    #: Whether its code may have begun.
+    began: bool = True
     #: Whether its code is on a thread, which cannot be stopped from outside.
     threaded: bool = False
     #: The task that started it and outlives it, None where whoever runs the job awaits it himself.

@@ -12,10 +12,12 @@ A turn saves how attempts ended and claims jobs in one round trip. What keeps th
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from oban import telemetry
-from oban.engines.base import Engine, ProducerIdentity, Turn
+from oban.engines.base import Engine
+from oban.engines.values import ProducerIdentity, Turn
 from oban.errors import DataRefused
 from oban.job import Job
 from oban.outcome import Ack, AttemptKey
@@ -35,12 +37,10 @@ class Turns:
         self.acks: list[Ack] = []
         #: Of these, what the last turn could not save because somebody else has locked the row.
         self.held: frozenset[AttemptKey] = frozenset()
-        #: Whether something was sent whose answer never came.
+        #: Whether something was sent whose answer never came, or attempts went astray.
         self.unsettled = False
-
-    async def open(self) -> None:
-        """Record that this producer is ours: before that it may not claim."""
-        await self.session.execute(self.engine.register(self.identity))
+        #: Claims up to this time of the database's clock were handed on.
+        self.processed_at: datetime | None = None
 
     async def close(self) -> None:
         await self.session.close()
@@ -156,9 +156,8 @@ class Turns:
         return await self.session.execute(self.engine.stopped(self.identity, running))
 
     async def leave(self, running: Sequence[AttemptKey]) -> None:
-        """Give back all but `running`, and take the record away unless a job still needs it."""
+        """Give back all but `running`."""
         await self.session.execute(self.engine.give_back(self.identity, running))
-        await self.session.execute(self.engine.forget(self.identity))
 
     def tell(self, event: str, ack: Ack, **details: object) -> None:
         metadata = {

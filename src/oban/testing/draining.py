@@ -3,7 +3,8 @@
 from typing import Final
 from uuid import uuid4
 
-from oban.engines.base import Engine, ProducerIdentity
+from oban.engines.base import Engine
+from oban.engines.values import ProducerIdentity
 from oban.job import Job, JobState
 from oban.oban import Oban
 from oban.outcome import Ack
@@ -19,6 +20,8 @@ OUTCOMES: Final = (
 )
 #: Claimed at once when jobs enqueued meanwhile are to be left alone.
 ALL: Final = 1_000_000
+#: Seconds that a drain may take before a node thinks that its process has died.
+LONGEST: Final = 86_400.0
 
 
 async def drain_queue(
@@ -37,7 +40,7 @@ async def drain_queue(
     """
     instance = instance_of(oban)
     drain = Drain(instance, queue)
-    await drain.engine.execute(drain.engine.register(drain.identity))
+    await drain.engine.execute(drain.engine.register(drain.identity, LONGEST))
     try:
         if with_scheduled:
             await drain.engine.execute(drain.engine.hasten(queue))
@@ -78,4 +81,4 @@ class Drain:
     async def end(self) -> None:
         """Leave the table as if we had never been: what was claimed and not run goes back."""
         await self.engine.execute(self.engine.give_back(self.identity))
-        await self.engine.execute(self.engine.forget(self.identity))
+        await self.engine.execute(self.engine.forget([self.identity.uuid]))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypedDict
 
-from oban.engines.base import JobFilter
+from oban.engines.values import JobFilter
 from oban.job import CLEANERS, Job, JobState
 from oban.running.inline import through_json
 from oban.worker import ClassJobs, FunctionJobs

@@ -11,8 +11,8 @@ from tests.engines.connections.test_lent import build, stored
 from tests.faults.proxy import Proxy
 
 from oban import Job, Oban
-from oban.engines.base import JobFilter
 from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS, chunked
+from oban.engines.values import JobFilter
 from oban.errors import DataRefused, InvalidJob
 
 MANY = 20_001

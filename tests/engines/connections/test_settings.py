@@ -27,8 +27,8 @@ from tests.engines.connections.kinds import (
 from tests.engines.connections.test_lent import RICH, build, stored
 
 from oban import Oban
-from oban.engines.base import JobFilter
 from oban.engines.postgres import jobs as job_verbs
+from oban.engines.values import JobFilter
 
 
 class Scaled(Loader):

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from oban.engines.base import Due, Inserted, Signal, Stop, Undecodable
+from oban.engines.values import Due, Inserted, Signal, Stop, Undecodable
 
 #: What a payload may grow to when inflated: a few bytes from anybody must not fill the memory.
 MAX_INFLATED: Final = 1_000_000

@@ -6,28 +6,30 @@ from typing import Any, Final, TypeVar, cast
 import psycopg
 
 from oban.dsn import check_dsn
-from oban.engines.base import Operation, Signal, Traits
+from oban.engines.base import Operation
 from oban.engines.blocking import refuse_inside_loop
 from oban.engines.postgres import schema
 from oban.engines.postgres.connections import borrow, borrow_sync
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
-from oban.engines.postgres.connections.session import PostgresSession
+from oban.engines.postgres.connections.session import PATIENCE, PostgresSession
 from oban.engines.postgres.drive import POOLED, drive, drive_sync, retrying, retrying_sync
 from oban.engines.postgres.faults import translate
 from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS, JobVerbs
+from oban.engines.postgres.nodes import NodeVerbs
 from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
 from oban.engines.postgres.runs import RunVerbs
 from oban.engines.postgres.signals import listen
 from oban.engines.postgres.statements import PostgresOperation
+from oban.engines.values import Signal, Traits
 
 T = TypeVar("T")
 
 TRAITS: Final = Traits("PostgreSQL", MAX_INSERT_JOBS, MAX_INSERT_BYTES)
 
 
-class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
+class PostgresEngine(JobVerbs, RunVerbs, NodeVerbs, ReadVerbs):
     """See `oban.engines.base.Engine`; each verb's promise stands there."""
 
     traits = TRAITS
@@ -103,8 +105,8 @@ class PostgresEngine(JobVerbs, RunVerbs, ReadVerbs):
             broken = connection is None or connection.pgconn.status != psycopg.pq.ConnStatus.OK
             raise translate(error, broken=broken, sent=not operation.repeatable) from error
 
-    def session(self, label: str) -> PostgresSession:
-        return PostgresSession(self.pools.connector, label)
+    def session(self, label: str, patience: float | None = None) -> PostgresSession:
+        return PostgresSession(self.pools.connector, label, patience or PATIENCE)
 
     def signals(self) -> AsyncIterator[Signal]:
         return listen(self.listener, self.channels)

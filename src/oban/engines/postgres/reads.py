@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from oban.engines.base import JobCount, JobFilter, KnownProducer, ProducerIdentity
 from oban.engines.postgres.jobs import in_order
-from oban.engines.postgres.rows import moment, read_job
+from oban.engines.postgres.rows import read_job
 from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
+from oban.engines.values import JobCount, JobFilter
 from oban.fields import encode
 from oban.job import Job
 
@@ -57,16 +57,6 @@ class ReadVerbs(Verbs):
             return [JobCount(queue, state, count) for queue, state, count in rows]
 
         return PostgresOperation("counts", steps, repeatable=True)
-
-    def known_producers(self) -> PostgresOperation[list[KnownProducer]]:
-        def steps() -> Steps[list[KnownProducer]]:
-            rows = yield self.sql("list_producers")
-            return [
-                KnownProducer(ProducerIdentity(uuid, name, node, queue), moment(started), running)
-                for uuid, name, node, queue, started, running in rows
-            ]
-
-        return PostgresOperation("known_producers", steps, repeatable=True)
 
 
 def ids_only(statement: Statement) -> Statement:

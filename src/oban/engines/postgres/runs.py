@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from oban.engines.base import ProducerIdentity, Staged, Turn
 from oban.engines.postgres.rows import EPOCH, read_job
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
+from oban.engines.values import ProducerIdentity, Staged, Turn
 from oban.errors import DatabaseUnavailable, DataRefused
 from oban.fields import encode
 from oban.job import Job
@@ -18,24 +18,6 @@ MAX_TURN_BYTES: Final = 16_000_000
 
 
 class RunVerbs(Verbs):
-    def register(self, producer: ProducerIdentity) -> PostgresOperation[None]:
-        def steps() -> Steps[None]:
-            yield self.sql(
-                "register_producer",
-                uuid=producer.uuid,
-                name=producer.name,
-                node=producer.node,
-                queue=producer.queue,
-            )
-
-        return PostgresOperation("register", steps)
-
-    def forget(self, producer: ProducerIdentity) -> PostgresOperation[None]:
-        def steps() -> Steps[None]:
-            yield self.sql("forget_producer", uuid=producer.uuid)
-
-        return PostgresOperation("forget", steps)
-
     def turn(
         self, producer: ProducerIdentity, acks: Sequence[Ack], demand: int
     ) -> PostgresOperation[Turn]:
@@ -112,15 +94,6 @@ class RunVerbs(Verbs):
 
     def clear(self) -> PostgresOperation[int]:
         return self.counted("clear_jobs")
-
-    def counted(self, name: str, **parameters: object) -> PostgresOperation[int]:
-        """A statement that returns one number."""
-
-        def steps() -> Steps[int]:
-            ((count,),) = yield self.sql(name, **parameters)
-            return int(count)
-
-        return PostgresOperation(name, steps)
 
 
 def acks_payload(acks: Sequence[Ack]) -> str:

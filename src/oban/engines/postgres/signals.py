@@ -7,10 +7,10 @@ from typing import Any, Final
 import psycopg
 
 from oban.backoff import outage_backoff
-from oban.engines.base import Resync, Signal
 from oban.engines.postgres.channels import Channels
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.statements import quoted
+from oban.engines.values import Resync, Signal
 from oban.errors import DatabaseUnavailable
 
 LABEL: Final = "oban listen"

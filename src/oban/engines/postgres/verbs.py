@@ -1,7 +1,7 @@
 """What the verbs of every file share: the statements and channels of one schema."""
 
 from oban.engines.postgres.channels import Channels
-from oban.engines.postgres.statements import Statements, quoted
+from oban.engines.postgres.statements import PostgresOperation, Statements, Steps, quoted
 
 
 class Verbs:
@@ -13,3 +13,12 @@ class Verbs:
         #: An insert due within these seconds wakes the stagers.
         self.due_within = due_within
         self.jobs_table = f"{quoted(prefix)}.oban_jobs"
+
+    def counted(self, name: str, **parameters: object) -> PostgresOperation[int]:
+        """A statement that returns one number."""
+
+        def steps() -> Steps[int]:
+            ((count,),) = yield self.sql(name, **parameters)
+            return int(count)
+
+        return PostgresOperation(name, steps)

@@ -86,7 +86,8 @@ select id, (select count(*) from notified) as notified_count from cancelled
 
 -- name: retry_jobs
 -- Makes the jobs among :ids that rest or wait available now, with at least one attempt left. A job
--- whose code runs, or is still being stopped, is left alone. Returns the ids that changed.
+-- whose code runs, or is still being stopped, is left alone. Crashes are counted anew. Returns the ids
+-- that changed.
 with locked as materialized (
   select id from {prefix}.oban_jobs
   where id = any(cast(:ids as bigint[])) and cast(state as text) = any(cast(:states as text[]))
@@ -98,6 +99,11 @@ with locked as materialized (
   set
     state = 'available',
     max_attempts = greatest(job.max_attempts, job.attempt + 1),
+    meta = case
+      when jsonb_typeof(job.meta) = 'object'
+      then job.meta - cast('crashes' as text) - cast('postponed' as text)
+      else job.meta
+    end,
     scheduled_at = timezone('UTC', statement_timestamp()),
     completed_at = null,
     cancelled_at = null,

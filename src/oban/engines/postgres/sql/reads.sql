@@ -24,20 +24,6 @@ from {prefix}.oban_jobs
 group by queue, state
 order by queue, state
 
--- name: list_producers
--- The producers recorded as ours, and how many jobs name each as running them. One that died is
--- listed until it is forgotten. Index: oban_jobs_running_index.
-select
-  cast(owner.uuid as text) as uuid, owner.name, owner.node, owner.queue,
-  cast(extract(epoch from owner.inserted_at) as float8) as started_at,
-  (
-    select count(*) from {prefix}.oban_jobs as job
-    where job.attempted_by[2] = cast(owner.uuid as text)
-      and (job.state = 'executing' or job.stopping_at is not null)
-  ) as running_count
-from {prefix}.oban_owners as owner
-order by owner.node, owner.queue, owner.inserted_at
-
 -- name: server_facts
 -- What a start needs to know before it can trust anything else.
 select

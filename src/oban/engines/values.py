@@ -1,0 +1,189 @@
+"""What an engine takes and gives beside jobs: plain values, without I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from oban.job import Job
+from oban.outcome import AttemptKey
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerIdentity:
+    """Who claims: `(job id, attempt, uuid)` is the fence around every write for a run."""
+
+    uuid: str
+    name: str
+    node: str
+    queue: str
+
+    @property
+    def label(self) -> str:
+        """What the database calls this producer's session."""
+        return f"oban {self.uuid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one round trip of a producer brought."""
+
+    #: Ids of the acks that were still ours to save; the others are stale.
+    acknowledged: frozenset[int]
+    #: Ids of the acks whose rows somebody else has locked: still ours, to be sent again.
+    held: frozenset[int]
+    #: Claimed jobs, in the order in which they start: priority, time, id.
+    claimed: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    staged_count: int
+    discarded_count: int
+    #: Of the queues asked for, those with jobs to claim.
+    available_queues: frozenset[str]
+    #: Seconds until the next job is due, None when nothing is scheduled.
+    next_due_in: float | None
+    #: The database's clock, in seconds since 1970.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list, newest first; what is None or empty lets everything pass."""
+
+    states: Sequence[str] | None = None
+    queue: str | None = None
+    worker: str | None = None
+    tags: Sequence[str] | None = None
+    args: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] | None = None
+    priority: int | None = None
+    before_id: int | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class JobCount:
+    queue: str
+    #: A word that a newer package may have brought, not always a JobState.
+    state: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProducer:
+    """A producer of any node: its record, and what its last heartbeat said."""
+
+    identity: ProducerIdentity
+    started_at: datetime | None
+    #: How many jobs name it as running them.
+    running_count: int
+    #: What it told with its last heartbeat, empty where there is none.
+    meta: Mapping[str, Any]
+    #: Seconds since that, by the database's clock.
+    beat_age: float | None
+    #: After so many seconds of silence it may be taken for dead.
+    max_age: float
+
+
+# Heartbeats: what a process tells, and what it learns with the same statement.
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What one producer tells with a heartbeat."""
+
+    identity: ProducerIdentity
+    started_at: datetime
+    #: For anybody to read. A rescue reads `running` (ids whose code has begun and whose end is not
+    #: saved), `processed_at` (a claim up to this time of the database's clock has been started, or
+    #: stands in `running`) and `shutdown_started_at`.
+    meta: Mapping[str, Any]
+    #: The attempts that run here, wait to begin, or wait for their end to be saved.
+    in_hand: Sequence[AttemptKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Another producer of ours: when it last gave a sign of life, None where there is no trace."""
+
+    identity: ProducerIdentity
+    #: By the database's clock, to be compared with another sighting and with nothing else.
+    beat_at: float | None
+    max_age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat brought back."""
+
+    #: By uuid, what was in hand and is no longer this producer's to run.
+    lost: Mapping[str, frozenset[AttemptKey]]
+    #: The producers of this process with rows that execute and that they do not have in hand.
+    astray: frozenset[str]
+    others: tuple[Sighting, ...]
+
+
+#: What became of an attempt whose producer died. `stopped` was cancelled before; `given back` had
+#: not begun, or its process was shutting down; the last two are discarded.
+Fate = Literal["rescued", "given back", "stopped", "exhausted", "suspect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    id: int
+    queue: str
+    #: The producer that had it.
+    uuid: str
+    fate: Fate
+
+
+# What is heard from the other nodes. Signals are hints: nothing is lost when they are.
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """A queue has new available jobs."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A job was scheduled for soon, at this time of the database's clock."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Somebody asks that this running job be stopped; look at its row first."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Signals may have been missed: everyone looks for themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A payload that could not be read. Dropped, and never taken for a lost connection."""
+
+    channel: str
+    reason: str
+    payload: str = field(repr=False)
+
+
+Signal = Inserted | Due | Stop | Resync | Undecodable
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How databases differ, for whoever has to know."""
+
+    name: str
+    max_insert_jobs: int
+    max_insert_bytes: int

@@ -1,0 +1,99 @@
+"""The heartbeat: says that the producers of this process live, and hears of the others."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from oban import telemetry
+from oban.engines.base import Engine, Session
+from oban.engines.values import Beat, Pulse, Sighting
+from oban.options import RefresherOptions
+from oban.running.loop import Loop
+from oban.running.loop_watch import LoopWatch
+
+#: Seconds between two looks for producers that can be forgotten.
+CLEANUP: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the producers of this process had to tell at one moment; numbered in order."""
+
+    number: int
+    pulses: Sequence[Pulse]
+
+
+class Refresher(Loop):
+    """One statement per interval and process, whatever the event loop of the jobs does.
+
+    A loop that has been blocked for `max_block` seconds is as good as dead: then the beats end, and
+    others rescue its jobs.
+    """
+
+    name = "oban.refresher"
+
+    def __init__(
+        self,
+        engine: Engine,
+        session: Session,
+        options: RefresherOptions,
+        watch: LoopWatch[Snapshot],
+        *,
+        hear: Callable[[Beat, int], None],
+        observe: Callable[[Sequence[Sighting], float], None],
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        self.session = session
+        self.options = options
+        self.watch = watch
+        self.hear = hear
+        self.observe = observe
+        # After an outage the others must be able to see us soon, too.
+        self.longest_wait = min(self.longest_wait, options.interval / 2)
+        self.answered_at: float | None = None
+        self.cleanup_at = time.monotonic() + random.uniform(0, CLEANUP)  # noqa: S311  # spreads load
+
+    async def tick(self) -> float:
+        began = time.monotonic()
+        snapshot = await self.watch.look()
+        pulses = snapshot.pulses
+        if self.watch.wedged:
+            return self.options.interval
+        self.report_late(pulses)
+        with telemetry.span("oban.refresher.refresh") as span:
+            beat = await self.session.execute(
+                self.engine.beat([self.complete(each) for each in pulses], self.options.max_age)
+            )
+            span.add({"refreshed_count": len(pulses)})
+        self.answered_at = time.monotonic()
+        self.observe(beat.others, self.answered_at)
+        self.hear(beat, snapshot.number)
+        if self.answered_at >= self.cleanup_at:
+            await self.clean_up()
+        return max(0.0, began + self.options.interval - time.monotonic())
+
+    def complete(self, pulse: Pulse) -> Pulse:
+        facts = {"interval": self.options.interval, "loop_lag": round(self.watch.lag, 4)}
+        return replace(pulse, meta={**pulse.meta, **facts})
+
+    def report_late(self, pulses: Sequence[Pulse]) -> None:
+        """Tell of a silence that nothing but this process explains, and of what ran meanwhile.
+
+        Code that holds the interpreter's lock keeps every thread from running, this one too.
+        """
+        if self.answered_at is None or self.failures:
+            return
+        silence = time.monotonic() - self.answered_at
+        if silence > self.options.max_age:
+            running = {pulse.identity.queue: pulse.meta["running"] for pulse in pulses}
+            facts = {"seconds": round(silence, 3), "max_age": self.options.max_age}
+            telemetry.execute("oban.refresher.late", {**facts, "running": running})
+
+    async def clean_up(self) -> None:
+        with telemetry.span("oban.refresher.cleanup") as span:
+            forgotten = await self.session.execute(self.engine.forget_silent())
+            span.add({"cleanup_count": forgotten})
+        self.cleanup_at = time.monotonic() + CLEANUP

@@ -1,0 +1,97 @@
+"""Where a job that may kill its process runs: alone, so that no other is blamed for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from oban.job import Job, JobState
+from oban.outcome import Ack
+from oban.running.executor import acknowledge, count, given_back
+from oban.running.run import Run, StopReason
+
+#: From so many crashes on a job runs alone.
+SUSPICIOUS: Final = 2
+#: Seconds that others may take to finish, while nothing new is claimed, until it is put off.
+PATIENCE: Final = 15.0
+#: Seconds that it is put off for, and how often before it runs in company after all.
+POSTPONED: Final = 60.0
+MOST_POSTPONED: Final = 10
+
+
+class Solitude:
+    """Shared by the queues of a process: while a suspect waits or runs they claim nothing."""
+
+    def __init__(
+        self,
+        announce: Callable[[], Awaitable[None]],
+        reopen: Callable[[], None],
+        patience: float = PATIENCE,
+    ) -> None:
+        #: Has the others know what runs here, before it begins.
+        self.announce = announce
+        self.reopen = reopen
+        self.patience = patience
+        self.suspect_count = 0
+        self.company_count = 0
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.alone = asyncio.Lock()
+
+    @property
+    def closed(self) -> bool:
+        return self.suspect_count > 0
+
+    def wanted_for(self, job: Job) -> bool:
+        return count(job, "crashes") >= SUSPICIOUS and count(job, "postponed") < MOST_POSTPONED
+
+    async def execute(self, run: Run, execute: Callable[[Run], Awaitable[Ack]]) -> Ack:
+        """Run it as its kind needs."""
+        if self.wanted_for(run.job):
+            return await self.execute_alone(run, execute)
+        self.company_count += 1
+        self.empty.clear()
+        try:
+            return await execute(run)
+        finally:
+            self.company_count -= 1
+            if not self.company_count:
+                self.empty.set()
+
+    async def execute_alone(self, run: Run, execute: Callable[[Run], Awaitable[Ack]]) -> Ack:
+        run.began = False
+        self.suspect_count += 1
+        try:
+            async with self.alone:
+                try:
+                    async with asyncio.timeout(self.patience):
+                        await self.empty.wait()
+                except TimeoutError:
+                    return put_off(run.job)
+                run.began = True
+                await self.announce()
+                return await execute(run)
+        except asyncio.CancelledError:
+            if run.is_abandoned():
+                raise
+            return stopped_waiting(run)
+        finally:
+            self.suspect_count -= 1
+            if not self.closed:
+                self.reopen()
+
+
+def put_off(job: Job) -> Ack:
+    return acknowledge(
+        job,
+        JobState.SCHEDULED,
+        delay=POSTPONED,
+        meta={"postponed": count(job, "postponed") + 1},
+        counted=False,
+    )
+
+
+def stopped_waiting(run: Run) -> Ack:
+    """The executor turns a cancellation into an Ack itself: this one came before it had the job."""
+    if run.stop is StopReason.CANCELLED:
+        return acknowledge(run.job, JobState.CANCELLED, error="cancelled before it began")
+    return given_back(run.job)
