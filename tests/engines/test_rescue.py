@@ -305,7 +305,7 @@ async def test_what_is_too_old_is_taken_from_the_living_where_that_is_asked_for(
 async def test_a_record_is_forgotten_after_a_day_of_silence_but_never_while_a_job_needs_it(
     cluster: Cluster, oban_dsn: str
 ) -> None:
-    silent, needed, living, young = producers = [dying() for _ in range(4)]
+    _, needed, living, young = producers = [dying() for _ in range(4)]
     await cluster.beat(*(pulse(each) for each in producers))
     await cluster.claim(needed)
     with psycopg.connect(oban_dsn, autocommit=True) as connection:
