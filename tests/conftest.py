@@ -19,7 +19,15 @@ import oban.schema
 from oban import Oban, telemetry
 from oban.engines.postgres import PostgresEngine
 
-TABLES = ("oban_jobs", "oban_leaders", "oban_producers", "oban_owners", "oban_owned_queues")
+TABLES = (
+    "oban_jobs",
+    "oban_leaders",
+    "oban_leases",
+    "oban_owned_queues",
+    "oban_owners",
+    "oban_producers",
+    "oban_queue_intents",
+)
 #: Bytes of a table that is rather truncated than emptied row by row.
 LARGE = 500_000
 

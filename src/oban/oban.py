@@ -1,26 +1,40 @@
 """Oban: the parts wired together, started and stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self, TypedDict, Unpack
 
 from psycopg_pool import AsyncConnectionPool
 
 from oban import configuration, instances
-from oban.client import Client
 from oban.engines.base import Engine
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Due, Inserted, Resync, Signal, Stop
+from oban.engines.values import (
+    Beat,
+    Commanded,
+    Due,
+    ForeignCommand,
+    Inserted,
+    Resigned,
+    Resync,
+    Signal,
+    Stop,
+)
 from oban.errors import NotStarted
 from oban.lookup import WorkerFinder
-from oban.options import Options, PoolOptions
+from oban.options import Options, PoolOptions, QueueOptions
 from oban.pool import open_pool
+from oban.queue_control import QueueControl
+from oban.running.control import Control
 from oban.running.executor import Executor
 from oban.running.heart import Heart
+from oban.running.leader import Leader
 from oban.running.listener import Listener
 from oban.running.producer import Producer, QueueInfo
+from oban.running.queues import Queues
 from oban.running.solitude import Solitude
 from oban.running.stager import Stager
 from oban.running.threads import Threads
@@ -40,11 +54,11 @@ class ObanOptions(TypedDict, total=False):
     cancel_grace_period: float | None
     listen_dsn: str | None
     worker_modules: Sequence[str] | None
-    # Later versions bring these; until then each takes only what means nothing.
     leadership: bool | None
     lifeline: Mapping[str, Any] | None
-    pruner: Mapping[str, Any] | None
     refresher: Mapping[str, Any] | None
+    # Later versions bring these; until then each takes only what means nothing.
+    pruner: Mapping[str, Any] | None
     scheduler: Mapping[str, Any] | None
     metrics: object
     limits: Mapping[str, Any] | None
@@ -52,7 +66,7 @@ class ObanOptions(TypedDict, total=False):
     dispatcher: object
 
 
-class Oban(Client):
+class Oban(QueueControl):
     """One instance: it enqueues and manages jobs, and runs those of its queues once started.
 
     `pool` is a psycopg AsyncConnectionPool, a DSN, or an Engine. Without queues the instance is a
@@ -70,7 +84,8 @@ class Oban(Client):
             make_engine(pool, self.options),
             Executor(WorkerFinder(worker_modules=self.options.worker_modules), threads),
         )
-        self.producers: dict[str, Producer] = {}
+        self.queues: Queues | None = None
+        self.control: Control | None = None
         self.stager: Stager | None = None
         self.heart: Heart | None = None
         self.supervisor: asyncio.Task[None] | None = None
@@ -82,6 +97,11 @@ class Oban(Client):
     @property
     def node(self) -> str:
         return self.options.node
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process leads those that run an Oban of this name, right now."""
+        return self.heart is not None and self.heart.leader.is_leader
 
     @staticmethod
     async def create_pool(
@@ -170,7 +190,7 @@ class Oban(Client):
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.engine.close)
             await self.engine.open()
-            if self.options.queues:
+            if self.options.queues or self.options.leads:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())
                 await stack.enter_async_context(self.staging())
@@ -193,58 +213,68 @@ class Oban(Client):
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
-        """The producers are made here, so that the first beat records them, before any claim."""
-        heart = Heart(
-            self.engine,
-            self.options.refresher,
-            self.options.lifeline,
-            self.running_producers,
-        )
+        """The queues are made here, so that the first beat records them, before any claim.
+
+        That beat brings what was commanded of them, too.
+        """
+        leader = Leader(self.node, wanted=self.options.leads)
+        heart = Heart(self.engine, self.options, leader, self.queue_loops, self.hear_beat)
         solitude = Solitude(heart.beat, self.wake_queues)
-        self.producers = {
-            queue: self.make_producer(queue, solitude) for queue in self.options.queues
-        }
+        make = partial(self.make_producer, solitude)
+        grace = self.options.shutdown_grace_period
+        self.queues = Queues(make, self.options.queues, grace)
+        self.control = Control(self.name, self.node, self.options.queues, self.queues)
         self.heart = heart
         try:
             await heart.open()
             yield
         finally:
-            self.producers = {}
             await heart.close()
-            self.heart = None
+            self.heart = self.control = self.queues = None
 
     @asynccontextmanager
     async def producing(self) -> AsyncIterator[None]:
         """All queues at once: they start together, and drain together within one grace period."""
-        producers = list(self.producers.values())
-        tasks = [asyncio.create_task(each.run()) for each in producers]
+        assert self.queues is not None
+        assert self.heart is not None
+        self.queues.open()
         try:
             yield
         finally:
-            for each in producers:
-                each.drain()
-            if self.heart:
-                self.heart.beat_soon()  # a death from here on is no crash
-            grace = self.options.shutdown_grace_period
-            await together(
-                each.stop(task, grace, exiting=self.exiting)
-                for each, task in zip(producers, tasks, strict=True)
-            )
+            self.queues.drain()
+            self.heart.beat_soon()  # a death from here on is no crash
+            await self.queues.close(self.options.shutdown_grace_period, exiting=self.exiting)
 
-    def running_producers(self) -> Collection[Producer]:
-        return self.producers.values()
-
-    def make_producer(self, queue: str, solitude: Solitude) -> Producer:
+    def make_producer(self, solitude: Solitude, queue: str, options: QueueOptions) -> Producer:
         return Producer(
             self.engine,
             self.executor,
-            self.options.queues[queue],
+            options,
             name=self.name,
             node=self.node,
             queue=queue,
             cancel_grace_period=self.options.cancel_grace_period,
             solitude=solitude,
         )
+
+    @property
+    def producers(self) -> Mapping[str, Producer]:
+        """The queues that run here."""
+        return self.queues.active if self.queues else {}
+
+    def queue_loops(self) -> Sequence[Producer]:
+        return self.queues.producers() if self.queues else []
+
+    def hear_beat(self, beat: Beat) -> None:
+        """What the heartbeat brought, on the loop of the jobs."""
+        assert self.heart is not None
+        if self.control:
+            self.control.hear(beat.intents)
+            if (delay := self.control.next_end()) is not None:
+                self.heart.beat_in(delay)
+        for producer in self.queue_loops():
+            uuid = producer.identity.uuid
+            producer.hear_beat(beat.lost.get(uuid, ()), astray=uuid in beat.astray)
 
     # Signals: hints, each only wakes whoever looks for itself
 
@@ -256,18 +286,24 @@ class Oban(Client):
                 if self.stager:
                     self.stager.hear_due(at)
             case Stop(job_id):
-                for producer in self.producers.values():
+                for producer in self.queue_loops():
                     producer.suspect(job_id)
+            case Resigned(name) | Commanded(name):
+                if self.heart and name == self.name:
+                    self.heart.beat_soon()
+            case ForeignCommand():
+                if self.control:
+                    self.control.obey(signal)
             case Resync():
                 if self.stager:
                     self.stager.alarm.wake()
-                for producer in self.producers.values():
+                for producer in self.queue_loops():
                     producer.suspect()
                 self.wake_queues()
 
     def wake_queues(self) -> None:
-        for producer in self.producers.values():
-            producer.wake()
+        if self.queues:
+            self.queues.wake()
 
     def wake_queue(self, queue: str) -> None:
         if producer := self.producers.get(queue):
@@ -304,11 +340,3 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-async def together(work: Any) -> None:
-    """Await all, whatever fails; then raise the first failure."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result

@@ -167,6 +167,8 @@ class Options(Part):
     node: Annotated[str, Range(1, 255)] = field(default_factory=socket.gethostname)
     prefix: Annotated[str, PREFIX] = "public"
     queues: Mapping[str, QueueOptions] = field(default_factory=dict)
+    #: Whether this process may lead; by default it may if it runs queues.
+    leadership: bool | None = None
     stager: StagerOptions = field(default_factory=StagerOptions)
     refresher: RefresherOptions = field(default_factory=RefresherOptions)
     lifeline: LifelineOptions = field(default_factory=LifelineOptions)
@@ -178,6 +180,10 @@ class Options(Part):
     listen_dsn: Annotated[str | None, TEXT, SECRET] = field(default=None, repr=False)
     #: The modules a job's worker may be imported from; None leaves it to the application root.
     worker_modules: tuple[str, ...] | None = None
+
+    @property
+    def leads(self) -> bool:
+        return bool(self.queues) if self.leadership is None else self.leadership
 
     @classmethod
     def parse(cls, given: Mapping[str, object]) -> Self:
@@ -191,7 +197,6 @@ OBJECTS: Final = frozenset({"notifier", "dispatcher"})
 #: Options that exist elsewhere and come in later versions, each with the value that means nothing.
 LATER: Final[Mapping[str, Mapping[str, object]]] = {
     "Options": {
-        "leadership": None,
         "limits": None,
         "metrics": None,
         "notifier": None,

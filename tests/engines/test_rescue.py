@@ -11,7 +11,7 @@ import pytest
 
 from oban import Job
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Beat, Fate, ProducerIdentity, Pulse, Rescued, Sighting
+from oban.engines.values import Beat, Fate, ProducerIdentity, Pulse, Report, Rescued, Sighting
 from oban.job import JobState
 from oban.outcome import Ack, AttemptKey
 
@@ -41,7 +41,8 @@ class Cluster:
         self.engine = engine
 
     async def beat(self, *pulses: Pulse) -> Beat:
-        return await self.engine.execute(self.engine.beat(pulses, MAX_AGE))
+        report = Report("Oban", "node", pulses, MAX_AGE, candidate=None, lease=6.0)
+        return await self.engine.execute(self.engine.beat(report))
 
     async def look(self) -> tuple[Sighting, ...]:
         return (await self.beat(pulse(OBSERVER))).others

@@ -7,15 +7,18 @@ Nothing above this page sees SQL, rows, cursors or pools.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from oban.engines.values import (
+    Aspect,
     Beat,
+    Intent,
     JobCount,
     JobFilter,
     KnownProducer,
     ProducerIdentity,
-    Pulse,
+    Report,
     Rescued,
     Sighting,
     Signal,
@@ -138,12 +141,38 @@ class Engine(Protocol):
         """Take these producers' records away, but those that a job still names as running it."""
         ...
 
-    def beat(self, pulses: Sequence[Pulse], max_age: float) -> Operation[Beat]:
-        """Say that these producers live, record them as ours, and learn of the others.
+    def beat(self, report: Report) -> Operation[Beat]:
+        """Say that these producers live, record them as ours, and learn of all the others.
 
-        Whoever sees no new beat of theirs for `max_age` seconds may take them for dead. Waits for
+        Takes or renews the lease of the leader for a candidate, unless another holds it. Waits for
         no job's lock.
         """
+        ...
+
+    def resign(self, name: str, node: str, uuid: str) -> Operation[None]:
+        """Free the lease if this uuid holds it, and tell the others."""
+        ...
+
+    def command(
+        self,
+        name: str,
+        queue: str,
+        node: str,
+        aspects: Mapping[Aspect, bool | int],
+        until: datetime | None = None,
+    ) -> Operation[None]:
+        """Store what is wanted of a queue, or of every one, on a node, or on all; tell the nodes.
+
+        It holds until a newer command, a `reset`, or the time `until`.
+        """
+        ...
+
+    def reset(self, name: str, queue: str, node: str | None) -> Operation[int]:
+        """Forget what was commanded of a queue, or of every one; how much that was."""
+        ...
+
+    def intents(self, name: str) -> Operation[list[Intent]]:
+        """What was commanded of an Oban's queues, the oldest first."""
         ...
 
     def rescue(

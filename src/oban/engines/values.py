@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from oban.job import Job
 from oban.outcome import AttemptKey
@@ -115,6 +115,57 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What a process tells with a heartbeat."""
+
+    #: The name of its Oban, and the node it runs on.
+    name: str
+    node: str
+    pulses: Sequence[Pulse]
+    #: Whoever sees no new beat for so many seconds may take its producers for dead.
+    max_age: float
+    #: The uuid under which the process would lead, None when it does not want to.
+    candidate: str | None
+    #: For how many seconds it then leads without a further beat.
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who leads, and for how many seconds from now."""
+
+    uuid: str
+    node: str
+    #: Counts the leaders that came to it by an election.
+    epoch: int
+    expires_in: float
+
+
+Aspect = Literal["running", "limit", "paused"]
+
+#: All queues, or all nodes.
+EVERY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What somebody commanded of a queue, or of all; of one node, or of all."""
+
+    queue: str
+    node: str
+    aspect: Aspect
+    value: bool | int
+    #: Of two commands that concern the same queue the one with the greater version is newer.
+    version: int
+    set_at: datetime
+    #: In how many seconds it ends by itself, None when it does not.
+    expires_in: float | None = None
+
+    def concerns(self, queue: str, node: str) -> bool:
+        return self.queue in (queue, EVERY) and self.node in (node, EVERY)
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """What a heartbeat brought back."""
 
@@ -123,6 +174,9 @@ class Beat:
     #: The producers of this process with rows that execute and that they do not have in hand.
     astray: frozenset[str]
     others: tuple[Sighting, ...]
+    lease: Lease | None
+    #: All that were commanded of this Oban's queues and are not over.
+    intents: tuple[Intent, ...]
 
 
 #: What became of an attempt whose producer died. `stopped` was cancelled before; `given back` had
@@ -164,6 +218,32 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Resigned:
+    """The leader of the Oban of this name has stepped down."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """Somebody has commanded something of the queues of the Oban of this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCommand:
+    """Another package's command: it acts in memory, and is stored nowhere."""
+
+    action: Literal["pause", "resume", "start", "stop", "scale"]
+    queue: str
+    #: `any`, or the only instance that is meant, as `name.node`.
+    ident: str
+    limit: int | None = None
+    paused: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Resync:
     """Signals may have been missed: everyone looks for themselves."""
 
@@ -177,7 +257,7 @@ class Undecodable:
     payload: str = field(repr=False)
 
 
-Signal = Inserted | Due | Stop | Resync | Undecodable
+Signal = Inserted | Due | Stop | Resigned | Commanded | ForeignCommand | Resync | Undecodable
 
 
 @dataclass(frozen=True, slots=True)

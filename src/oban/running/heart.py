@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from oban.engines.base import Engine
+from oban.engines.base import Engine, Session
 from oban.engines.values import Beat
 from oban.job import Job
-from oban.options import LifelineOptions, RefresherOptions
+from oban.options import Options
+from oban.running.leader import Leader
 from oban.running.lifeline import Lifeline
 from oban.running.loop_watch import PATIENCE, LoopWatch
 from oban.running.producer import Producer
@@ -36,22 +38,28 @@ class Heart:
     def __init__(
         self,
         engine: Engine,
-        refresher: RefresherOptions,
-        lifeline: LifelineOptions,
-        producers: Callable[[], Collection[Producer]],
+        options: Options,
+        leader: Leader,
+        producers: Callable[[], Sequence[Producer]],
+        hear_beat: Callable[[Beat], None],
     ) -> None:
         self.engine = engine
-        self.options = refresher
-        self.lifeline_options = lifeline
+        self.name = options.name
+        self.options = options.refresher
+        self.lifeline_options = options.lifeline
+        self.leader = leader
         self.producers = producers
+        self.hear_beat = hear_beat
         self.thread = SideThread("oban heartbeat", self.live)
         self.refresher: Refresher | None = None
         #: The newest beat, until the jobs' loop has looked at it.
-        self.unheard: deque[tuple[Beat, int]] = deque(maxlen=1)
+        self.unheard: deque[tuple[Beat, Snapshot]] = deque(maxlen=1)
         #: Who waits for a beat that tells of a snapshot with that number, or a later one.
         self.waiting: list[tuple[int, asyncio.Future[None]]] = []
         self.taken_count = 0
+        #: Of our producers, all that a beat has told of, and those whose beat was answered.
         self.uuids: set[str] = set()
+        self.recorded: set[str] = set()
 
     async def open(self) -> None:
         self.main = asyncio.get_running_loop()
@@ -72,6 +80,11 @@ class Heart:
         if self.refresher:
             self.thread.call(self.refresher.alarm.wake)
 
+    def beat_in(self, delay: float) -> None:
+        """Look again when something is over, unless the next beat comes before."""
+        if self.refresher and delay < self.options.interval:
+            self.main.call_later(delay, self.beat_soon)
+
     async def beat(self) -> None:
         """Have the others know it, and return when they can; soon after, when they cannot."""
         answered = asyncio.get_running_loop().create_future()
@@ -89,14 +102,20 @@ class Heart:
 
     def hear(self) -> None:
         if self.unheard:
-            beat, number = self.unheard.pop()
-            for producer in self.producers():
-                uuid = producer.identity.uuid
-                producer.hear_beat(beat.lost.get(uuid, ()), astray=uuid in beat.astray)
+            beat, told = self.unheard.pop()
+            self.wake_recorded({pulse.identity.uuid for pulse in told.pulses})
+            self.hear_beat(beat)
             for wanted, answered in self.waiting:
-                if wanted <= number and not answered.done():
+                if wanted <= told.number and not answered.done():
                     answered.set_result(None)
             self.waiting = [each for each in self.waiting if not each[1].done()]
+
+    def wake_recorded(self, uuids: set[str]) -> None:
+        """A queue that was started meanwhile may claim from now on."""
+        for producer in self.producers():
+            if producer.identity.uuid in uuids - self.recorded:
+                producer.wake()
+        self.recorded = uuids
 
     # On the thread
 
@@ -114,6 +133,8 @@ class Heart:
             session,
             self.options,
             self.watch,
+            self.leader,
+            name=self.name,
             hear=self.pass_on,
             observe=lifeline.observe,
         )
@@ -132,11 +153,18 @@ class Heart:
                 task.cancel()
             with contextlib.suppress(Exception):  # a record that stays is forgotten after a day
                 async with asyncio.timeout(SIGNING_OFF):
-                    await session.execute(self.engine.forget(sorted(self.uuids)))
+                    await self.sign_off(session)
             await session.close()
 
-    def pass_on(self, beat: Beat, number: int) -> None:
-        self.unheard.append((beat, number))
+    async def sign_off(self, session: Session) -> None:
+        leader = self.leader
+        if leader.candidate is not None and leader.is_leader:
+            leader.until = -math.inf
+            await session.execute(self.engine.resign(self.name, leader.node, leader.candidate))
+        await session.execute(self.engine.forget(sorted(self.uuids)))
+
+    def pass_on(self, beat: Beat, told: Snapshot) -> None:
+        self.unheard.append((beat, told))
         self.main.call_soon_threadsafe(self.hear)
 
     def culprit(self, task: "asyncio.Task[object] | None") -> Job | None:

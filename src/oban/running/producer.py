@@ -77,6 +77,11 @@ class Producer:
     def stopping(self) -> bool:
         return self.shutdown_started_at is not None
 
+    @property
+    def resting(self) -> bool:
+        """Whether it starts nothing new."""
+        return self.paused or self.stopping
+
     # What others tell it. No I/O: each only sets what the next turn looks at.
 
     def wake(self) -> None:
@@ -165,10 +170,10 @@ class Producer:
         slots = self.slots()
         claimed = await self.turns.take(slots)
         for job in claimed:
-            if self.stopping:  # it began while this turn was under way
-                self.turns.acks.append(given_back(job))
-            else:
+            if self.may_start(job):
                 self.start(job)
+            else:  # something was commanded while this turn was under way
+                self.turns.acks.append(given_back(job))
         if claimed:
             self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
         # There may be more: a claim that brought all it could, or what ended meanwhile.
@@ -177,9 +182,14 @@ class Producer:
 
     def slots(self) -> int:
         """How many more jobs may run here."""
-        if self.paused or self.stopping or self.solitude.closed:
+        if self.resting or self.solitude.closed:
             return 0
         return max(0, self.limit - len(self.runs))
+
+    def may_start(self, job: Job) -> bool:
+        if self.resting:
+            return False
+        return not self.solitude.closed or self.solitude.wanted_for(job)
 
     def tell_outage(self, error: BaseException, **details: object) -> None:
         metadata = {"queue": self.identity.queue, **telemetry.describe_error(error), **details}

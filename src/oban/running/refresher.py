@@ -8,8 +8,9 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Beat, Pulse, Sighting
+from oban.engines.values import Beat, Pulse, Report, Sighting
 from oban.options import RefresherOptions
+from oban.running.leader import Leader
 from oban.running.loop import Loop
 from oban.running.loop_watch import LoopWatch
 
@@ -40,8 +41,10 @@ class Refresher(Loop):
         session: Session,
         options: RefresherOptions,
         watch: LoopWatch[Snapshot],
+        leader: Leader,
         *,
-        hear: Callable[[Beat, int], None],
+        name: str,
+        hear: Callable[[Beat, Snapshot], None],
         observe: Callable[[Sequence[Sighting], float], None],
     ) -> None:
         super().__init__()
@@ -49,6 +52,8 @@ class Refresher(Loop):
         self.session = session
         self.options = options
         self.watch = watch
+        self.leader = leader
+        self.instance = name
         self.hear = hear
         self.observe = observe
         # After an outage the others must be able to see us soon, too.
@@ -63,17 +68,32 @@ class Refresher(Loop):
         if self.watch.wedged:
             return self.options.interval
         self.report_late(pulses)
-        with telemetry.span("oban.refresher.refresh") as span:
-            beat = await self.session.execute(
-                self.engine.beat([self.complete(each) for each in pulses], self.options.max_age)
-            )
+        with (
+            telemetry.span("oban.leader.election") as election,
+            telemetry.span("oban.refresher.refresh") as span,
+        ):
+            asked_at = time.monotonic()
+            beat = await self.session.execute(self.engine.beat(self.report(pulses)))
+            self.leader.hear(beat.lease, asked_at, self.options.lease)
             span.add({"refreshed_count": len(pulses)})
+            election.add({"leader": self.leader.is_leader})
         self.answered_at = time.monotonic()
         self.observe(beat.others, self.answered_at)
-        self.hear(beat, snapshot.number)
+        self.hear(beat, snapshot)
         if self.answered_at >= self.cleanup_at:
             await self.clean_up()
-        return max(0.0, began + self.options.interval - time.monotonic())
+        rest = max(0.0, began + self.options.interval - time.monotonic())
+        return min(rest, self.leader.next_look())
+
+    def report(self, pulses: Sequence[Pulse]) -> Report:
+        return Report(
+            name=self.instance,
+            node=self.leader.node,
+            pulses=[self.complete(each) for each in pulses],
+            max_age=self.options.max_age,
+            candidate=self.leader.candidate,
+            lease=self.options.lease,
+        )
 
     def complete(self, pulse: Pulse) -> Pulse:
         facts = {"interval": self.options.interval, "loop_lag": round(self.watch.lag, 4)}

@@ -8,28 +8,40 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from oban.engines.values import Due, Inserted, Signal, Stop, Undecodable
+from oban.engines.values import (
+    Commanded,
+    Due,
+    ForeignCommand,
+    Inserted,
+    Resigned,
+    Signal,
+    Stop,
+    Undecodable,
+)
 
 #: What a payload may grow to when inflated: a few bytes from anybody must not fill the memory.
 MAX_INFLATED: Final = 1_000_000
+NAMES: Final = ("insert", "signal", "leader", "due", "control")
 PLAIN, MARKED, BARE = "{", "Z:", "H4sI"
 
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """`insert` and `signal` are shared with the other packages, `due` is ours alone."""
+    """The first three are shared with the other packages, the others are ours alone."""
 
     insert: str
     signal: str
+    leader: str
     due: str
+    control: str
 
     @classmethod
     def of(cls, prefix: str) -> "Channels":
-        return cls(*(f"{prefix}.oban_{name}" for name in ("insert", "signal", "due")))
+        return cls(*(f"{prefix}.oban_{name}" for name in NAMES))
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (self.insert, self.signal, self.due)
+        return (self.insert, self.signal, self.leader, self.due, self.control)
 
     def read(self, channel: str, payload: str) -> Signal | None:
         """What a notification says; None when it is not for us."""
@@ -49,9 +61,28 @@ class Channels:
             if not math.isfinite(at):
                 raise ValueError(f"at is {at}")
             return Due(at)
-        if message.get("action") == "pkill":
+        if channel == self.control:
+            return Commanded(str(message["name"]))
+        action = message.get("action")
+        if channel == self.leader:
+            return Resigned(str(message["name"])) if action == "resign" else None
+        if action == "pkill":
             return Stop(int(message["job_id"]))
-        return None
+        return command_of(action, message)
+
+
+def command_of(action: object, message: dict[str, Any]) -> ForeignCommand | None:
+    match action:
+        case "pause" | "resume" | "start" | "stop" | "scale":
+            limit, paused = message.get("limit"), message.get("paused")
+            return ForeignCommand(
+                action,
+                str(message["queue"]),
+                str(message.get("ident", "any")),
+                limit=None if limit is None else int(limit),
+                paused=None if paused is None else bool(paused),
+            )
+    return None
 
 
 def decode(payload: str) -> Any:

@@ -1,14 +1,27 @@
 """The verbs of a process among others: heartbeats, and the rescue of those that fell silent."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from oban.engines.postgres.rows import moment
 from oban.engines.postgres.runs import key_rows
 from oban.engines.postgres.statements import PostgresOperation, Rows, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import Beat, KnownProducer, ProducerIdentity, Pulse, Rescued, Sighting
+from oban.engines.values import (
+    EVERY,
+    Aspect,
+    Beat,
+    Intent,
+    KnownProducer,
+    Lease,
+    ProducerIdentity,
+    Pulse,
+    Report,
+    Rescued,
+    Sighting,
+)
 from oban.fields import encode
 from oban.outcome import AttemptKey
 
@@ -33,20 +46,85 @@ class NodeVerbs(Verbs):
 
         return PostgresOperation("forget", steps)
 
-    def beat(self, pulses: Sequence[Pulse], max_age: float) -> PostgresOperation[Beat]:
+    def beat(self, report: Report) -> PostgresOperation[Beat]:
         # In one order in all statements, so that a beat and a rescue cannot wait for each other.
-        ordered = sorted(pulses, key=lambda pulse: pulse.identity.uuid)
+        ordered = sorted(report.pulses, key=lambda pulse: pulse.identity.uuid)
         payload = encode([pulse_row(pulse) for pulse in ordered])
 
         def steps() -> Steps[Beat]:
-            ((lost, astray, others),) = yield self.sql("beat", pulses=payload, max_age=max_age)
+            (row,) = yield self.sql(
+                "beat",
+                pulses=payload,
+                max_age=report.max_age,
+                name=report.name,
+                node=report.node,
+                candidate=report.candidate,
+                lease=report.lease,
+            )
+            lost, astray, others, lease, intents = row
             return Beat(
                 lost=by_uuid(json.loads(lost)),
                 astray=frozenset(str(uuid) for uuid in astray),
-                others=tuple(read_sighting(row) for row in json.loads(others)),
+                others=tuple(read_sighting(each) for each in json.loads(others)),
+                lease=Lease(*json.loads(lease)) if lease else None,
+                intents=tuple(read_intent(each) for each in json.loads(intents)),
             )
 
         return PostgresOperation("beat", steps, repeatable=True)
+
+    def resign(self, name: str, node: str, uuid: str) -> PostgresOperation[None]:
+        def steps() -> Steps[None]:
+            yield self.sql(
+                "resign", name=name, node=node, uuid=uuid, leader_channel=self.channels.leader
+            )
+
+        return PostgresOperation("resign", steps, repeatable=True)
+
+    def command(
+        self,
+        name: str,
+        queue: str,
+        node: str,
+        aspects: Mapping[Aspect, bool | int],
+        until: datetime | None = None,
+    ) -> PostgresOperation[None]:
+        payload = encode(aspects)
+        signals = foreign_signals(queue, "any" if node == EVERY else f"{name}.{node}", aspects)
+
+        def steps() -> Steps[None]:
+            yield self.sql(
+                "command_queue",
+                name=name,
+                queue=queue,
+                node=node,
+                aspects=payload,
+                until=None if until is None else until.timestamp(),
+                signals=signals,
+                control_channel=self.channels.control,
+                signal_channel=self.channels.signal,
+            )
+
+        return PostgresOperation("command", steps, repeatable=True)
+
+    def reset(self, name: str, queue: str, node: str | None) -> PostgresOperation[int]:
+        def steps() -> Steps[int]:
+            ((count, _),) = yield self.sql(
+                "reset_queue",
+                name=name,
+                queue=None if queue == EVERY else queue,
+                node=node,
+                control_channel=self.channels.control,
+            )
+            return int(count)
+
+        return PostgresOperation("reset", steps)
+
+    def intents(self, name: str) -> PostgresOperation[list[Intent]]:
+        def steps() -> Steps[list[Intent]]:
+            rows = yield self.sql("list_intents", name=name)
+            return [read_intent(json.loads(intent)) for (intent,) in rows]
+
+        return PostgresOperation("intents", steps, repeatable=True)
 
     def rescue(
         self, silent: Sequence[Sighting], max_crashes: int, limit: int
@@ -109,6 +187,29 @@ def sighting_row(sighting: Sighting) -> dict[str, object]:
 def read_sighting(row: Sequence[Any]) -> Sighting:
     uuid, name, node, queue, max_age, beat_at = row
     return Sighting(ProducerIdentity(uuid, name, node, queue), beat_at, max_age)
+
+
+def read_intent(row: Sequence[Any]) -> Intent:
+    queue, node, aspect, value, version, set_at, expires_in = row
+    at = moment(set_at)
+    assert at is not None
+    return Intent(queue, node, aspect, value, version, at, expires_in)
+
+
+def foreign_signals(queue: str, ident: str, aspects: Mapping[Aspect, bool | int]) -> list[str]:
+    """What nodes of other packages are told; with keys that they know, or they would crash."""
+    target = {"queue": queue, "ident": ident}
+    running, limit, paused = (aspects.get(each) for each in ("running", "limit", "paused"))
+    if running is not None:
+        action = "start" if running else "stop"
+        details = {"limit": limit, "paused": bool(paused)} if running else {}
+        return [encode({"action": action, **target, **details})]
+    signals = []
+    if limit is not None:
+        signals.append({"action": "scale", **target, "limit": limit})
+    if paused is not None:
+        signals.append({"action": "pause" if paused else "resume", **target})
+    return [encode(signal) for signal in signals]
 
 
 def by_uuid(rows: Sequence[Sequence[Any]]) -> dict[str, frozenset[AttemptKey]]:

@@ -15,6 +15,8 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_producers": CHANGE,
         "oban_owners": CHANGE,
         "oban_owned_queues": CHANGE,
+        "oban_leases": CHANGE,
+        "oban_queue_intents": CHANGE,
         "oban_migrations": "select",
     },
     "client": {"oban_jobs": "select, insert", "oban_migrations": "select"},
@@ -24,6 +26,8 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_producers": "select",
         "oban_owners": "select",
         "oban_owned_queues": "select",
+        "oban_leases": "select",
+        "oban_queue_intents": "select",
         "oban_migrations": "select",
     },
 }

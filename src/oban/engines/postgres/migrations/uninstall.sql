@@ -30,4 +30,5 @@ begin
 end $$;
 
 drop table if exists
-  {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_migrations;
+  {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_leases,
+  {prefix}.oban_queue_intents, {prefix}.oban_migrations;

@@ -99,6 +99,46 @@ with pulse as materialized (
         limit 1
       )
     )
+), elected as (
+  insert into {prefix}.oban_leases as lease (name, uuid, node, epoch, elected_at, expires_at)
+  select
+    cast(:name as text), cast(cast(:candidate as text) as uuid), cast(:node as text), 1,
+    statement_timestamp(), statement_timestamp() + cast(:lease as float8) * interval '1 second'
+  where cast(:candidate as text) is not null
+    and not exists (
+      select from {prefix}.oban_leases as held
+      where held.name = cast(:name as text) and held.expires_at > statement_timestamp()
+        and held.uuid <> cast(cast(:candidate as text) as uuid)
+    )
+  on conflict (name) do update
+  set
+    uuid = excluded.uuid,
+    node = excluded.node,
+    epoch = case
+      when lease.uuid = excluded.uuid then lease.epoch
+      else lease.epoch + 1
+    end,
+    elected_at = case
+      when lease.uuid = excluded.uuid then lease.elected_at
+      else excluded.elected_at
+    end,
+    expires_at = excluded.expires_at
+  where lease.uuid = excluded.uuid or lease.expires_at <= statement_timestamp()
+  returning lease.name, lease.uuid, lease.node, lease.epoch, lease.elected_at, lease.expires_at
+), mirrored as (
+  insert into {prefix}.oban_leaders as leader (name, node, elected_at, expires_at)
+  select name, node, timezone('UTC', elected_at), timezone('UTC', expires_at) from elected
+  on conflict (name) do update
+  set
+    node = excluded.node, elected_at = excluded.elected_at, expires_at = excluded.expires_at
+  where leader.node = excluded.node
+    or leader.expires_at <= timezone('UTC', statement_timestamp())
+), held_lease as (
+  select uuid, node, epoch, expires_at from elected
+  union all
+  select uuid, node, epoch, expires_at from {prefix}.oban_leases
+  where name = cast(:name as text) and expires_at > statement_timestamp()
+    and not exists (select from elected)
 )
 select
   (select cast(coalesce(json_agg(json_build_array(uuid, id, attempt)), '[]') as text) from lost)
@@ -109,7 +149,98 @@ select
       json_build_array(uuid, name, node, queue, max_age, beat_at)
     ), '[]') as text)
     from other
-  ) as others
+  ) as others,
+  (
+    select cast(json_build_array(
+      uuid, node, epoch, extract(epoch from expires_at - statement_timestamp())
+    ) as text)
+    from held_lease
+  ) as lease,
+  (
+    select cast(coalesce(json_agg(json_build_array(
+      queue, node, aspect, value, version, extract(epoch from set_at),
+      extract(epoch from expires_at - statement_timestamp())
+    ) order by version), '[]') as text)
+    from {prefix}.oban_queue_intents
+    where name = cast(:name as text)
+      and (expires_at is null or expires_at > statement_timestamp())
+  ) as intents
+
+-- name: resign
+-- Frees the lease of :name if :uuid holds it, together with its mirror, and tells the others. Returns
+-- whether it did.
+with freed as (
+  delete from {prefix}.oban_leases
+  where name = cast(:name as text) and uuid = cast(cast(:uuid as text) as uuid)
+  returning name
+), unmirrored as (
+  delete from {prefix}.oban_leaders
+  where name in (select name from freed) and node = cast(:node as text)
+)
+select pg_notify(
+  :leader_channel,
+  cast(json_build_object(
+    'action', 'resign', 'name', name, 'node', cast(:node as text)
+  ) as text)
+) as notified
+from freed
+
+-- name: command_queue
+-- Stores what is wanted of :queue on :node, one row for each aspect in the JSON object :aspects, all
+-- with a new version, until :until where that is given. Tells our nodes to look, and sends the list
+-- :signals to the nodes of the other packages.
+with wanted as (
+  insert into {prefix}.oban_queue_intents as intent (name, queue, node, aspect, value, expires_at)
+  select
+    cast(:name as text), cast(:queue as text), cast(:node as text), aspect.key, aspect.value,
+    to_timestamp(cast(:until as float8))
+  from jsonb_each(cast(cast(:aspects as text) as jsonb)) as aspect
+  on conflict (name, queue, node, aspect) do update
+  set
+    value = excluded.value, version = excluded.version, set_at = statement_timestamp(),
+    expires_at = excluded.expires_at, seen_at = statement_timestamp()
+  returning intent.version
+), notified as (
+  select pg_notify(
+    :control_channel, cast(json_build_object('name', cast(:name as text)) as text)
+  )
+  union all
+  select pg_notify(:signal_channel, signal) from unnest(cast(:signals as text[])) as signal
+)
+select max(version) as version, (select count(*) from notified) as notified_count from wanted
+
+-- name: reset_queue
+-- Forgets what was commanded of :queue, or of every queue where that is null, on :node or on all, and
+-- that a queue which no producer runs was ever ours. Returns how many rows of commands.
+with forgotten as (
+  delete from {prefix}.oban_queue_intents
+  where name = cast(:name as text)
+    and (cast(:queue as text) is null or queue = cast(:queue as text))
+    and (cast(:node as text) is null or node = cast(:node as text))
+  returning queue
+), disowned as (
+  delete from {prefix}.oban_owned_queues as owned
+  where cast(:node as text) is null
+    and (cast(:queue as text) is null or owned.queue = cast(:queue as text))
+    and not exists (select from {prefix}.oban_owners as owner where owner.queue = owned.queue)
+), notified as (
+  select pg_notify(
+    :control_channel, cast(json_build_object('name', cast(:name as text)) as text)
+  )
+)
+select
+  (select count(*) from forgotten) as forgotten_count,
+  (select count(*) from notified) as notified_count
+
+-- name: list_intents
+-- What was commanded of the queues of :name and is not over.
+select cast(json_build_array(
+  queue, node, aspect, value, version, extract(epoch from set_at),
+  extract(epoch from expires_at - statement_timestamp())
+) as text) as intent
+from {prefix}.oban_queue_intents
+where name = cast(:name as text) and (expires_at is null or expires_at > statement_timestamp())
+order by version
 
 -- name: rescue_attempts
 -- Rescues up to :limit attempts of the producers in the JSON list :silent, each of ours and with the
@@ -291,11 +422,30 @@ from rescued
 
 -- name: forget_silent
 -- Forgets our producers that have shown no sign of life for a day and that no job names as running
--- it, and heartbeats that nobody has renewed for as long. Returns how many records.
+-- it, heartbeats that nobody has renewed for as long, what was commanded of nodes that are gone since
+-- then, and commands that are over. Returns how many records of producers.
 -- Index: oban_jobs_running_index.
 with gone as (
   delete from {prefix}.oban_producers
   where updated_at < timezone('UTC', statement_timestamp()) - interval '1 day'
+), living as materialized (
+  select name, node from {prefix}.oban_owners
+), seen as (
+  update {prefix}.oban_queue_intents as intent
+  set seen_at = statement_timestamp()
+  where node <> '*'
+    and exists (
+      select from living where living.name = intent.name and living.node = intent.node
+    )
+), over as (
+  delete from {prefix}.oban_queue_intents as intent
+  where intent.expires_at < statement_timestamp()
+    or (
+      intent.node <> '*' and intent.seen_at < statement_timestamp() - interval '1 day'
+      and not exists (
+        select from living where living.name = intent.name and living.node = intent.node
+      )
+    )
 ), forgotten as (
   delete from {prefix}.oban_owners as owner
   where owner.seen_at < statement_timestamp() - interval '1 day'

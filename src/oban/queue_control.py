@@ -1,0 +1,142 @@
+"""Commanding queues, on one node or on all of them, from anywhere."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from oban.client import Client
+from oban.engines.values import EVERY, Aspect, Intent, KnownProducer
+from oban.errors import InvalidOption
+from oban.options import QueueOptions, check, check_name
+from oban.running.producer import QueueInfo
+
+
+class QueueControl(Client):
+    """Each command is stored before it is told, and holds until a newer one or a `reset`.
+
+    Without `node` it is for every node that runs queues, those that start later included. A node
+    obeys within one heartbeat, also when it hears nothing. Clients without queues obey nothing.
+    """
+
+    async def pause_queue(
+        self, queue: str, *, node: str | None = None, until: datetime | timedelta | None = None
+    ) -> None:
+        """Claim no more of its jobs; those that run go on. It resumes by itself at `until`."""
+        await self.command(clean_queue(queue), node, {"paused": True}, until)
+
+    async def resume_queue(self, queue: str, *, node: str | None = None) -> None:
+        await self.command(clean_queue(queue), node, {"paused": False})
+
+    async def pause_all_queues(
+        self, *, node: str | None = None, until: datetime | timedelta | None = None
+    ) -> None:
+        await self.command(EVERY, node, {"paused": True}, until)
+
+    async def resume_all_queues(self, *, node: str | None = None) -> None:
+        await self.command(EVERY, node, {"paused": False})
+
+    async def scale_queue(self, queue: str, limit: int, *, node: str | None = None) -> None:
+        """Run up to `limit` of its jobs at once in each process that runs the queue."""
+        await self.command(clean_queue(queue), node, clean({"limit": limit}))
+
+    async def start_queue(
+        self,
+        queue: str,
+        limit: int | None = None,
+        paused: bool | None = None,
+        *,
+        node: str | None = None,
+    ) -> None:
+        """Run the queue, also where it is not configured.
+
+        The limit and whether it is paused stay what they are, or what the configuration says,
+        unless they are given.
+        """
+        given = {"limit": limit, "paused": paused}
+        options = clean({name: value for name, value in given.items() if value is not None})
+        await self.command(clean_queue(queue), node, {"running": True, **options})
+
+    async def stop_queue(self, queue: str, *, node: str | None = None) -> None:
+        """Run the queue no more; its jobs may finish within the grace period of a shutdown."""
+        await self.command(clean_queue(queue), node, {"running": False})
+
+    async def reset_queue(self, queue: str, *, node: str | None = None) -> int:
+        """Forget what was commanded of the queue: the configuration holds again. How much it was.
+
+        With `node` only what was commanded of that node is forgotten.
+        """
+        return await self.forget_commands(clean_queue(queue), node)
+
+    async def reset_all_queues(self, *, node: str | None = None) -> int:
+        return await self.forget_commands(EVERY, node)
+
+    async def list_commands(self) -> list[Intent]:
+        """What was commanded and still holds, the oldest first."""
+        return await self.engine.execute(self.engine.intents(self.name))
+
+    async def list_queues(self) -> list[QueueInfo]:
+        """What each queue does on each node, as the last heartbeats told."""
+        producers = await self.engine.execute(self.engine.known_producers())
+        return [queue_info(each) for each in producers]
+
+    async def command(
+        self,
+        queue: str,
+        node: str | None,
+        aspects: Mapping[Aspect, bool | int],
+        until: datetime | timedelta | None = None,
+    ) -> None:
+        target = EVERY if node is None else check_name("node", node)
+        await self.engine.execute(
+            self.engine.command(self.name, queue, target, aspects, clean_until(until))
+        )
+
+    async def forget_commands(self, queue: str, node: str | None) -> int:
+        return await self.engine.execute(self.engine.reset(self.name, queue, node))
+
+
+def clean_queue(queue: object) -> str:
+    if queue == EVERY:
+        raise InvalidOption(
+            f"queue is {EVERY!r}, which names no queue; pause_all_queues, resume_all_queues and "
+            "reset_all_queues are for all of them"
+        )
+    return check_name("queue", queue)
+
+
+def clean(options: Mapping[str, Any]) -> dict[Aspect, bool | int]:
+    """Values that a queue's options may have. Raises InvalidOption."""
+    return check(QueueOptions, QueueOptions.path, options)  # type: ignore[return-value]  # of these names
+
+
+def clean_until(until: datetime | timedelta | None) -> datetime | None:
+    if until is None:
+        return None
+    now = datetime.now(UTC)
+    moment = now + until if isinstance(until, timedelta) else until
+    if not isinstance(moment, datetime) or moment.tzinfo is None or moment <= now:
+        raise InvalidOption(
+            f"until is {until!r:.80}; it is an aware datetime in the future, or a timedelta"
+        )
+    return moment
+
+
+def queue_info(producer: KnownProducer) -> QueueInfo:
+    """What is known of it; a record without a heartbeat tells little."""
+    told = producer.meta
+    running = told.get("running")
+    return QueueInfo(
+        limit=int(told.get("limit") or 0),
+        meta={
+            **told,
+            "beat_age": producer.beat_age,
+            "max_age": producer.max_age,
+            "name": producer.identity.name,
+        },
+        node=producer.identity.node,
+        paused=bool(told.get("paused")),
+        queue=producer.identity.queue,
+        running=list(running) if isinstance(running, list) else [],
+        started_at=producer.started_at or datetime.now(UTC),
+        uuid=producer.identity.uuid,
+    )

@@ -1,0 +1,90 @@
+"""The queues that run on this node: started and stopped one by one, or all together."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from oban.options import QueueOptions
+from oban.running.producer import Producer
+
+Make = Callable[[str, QueueOptions], Producer]
+
+
+class Queues:
+    """Made with those that are configured; the node opens them once it has beaten for them."""
+
+    def __init__(self, make: Make, configured: Mapping[str, QueueOptions], grace: float) -> None:
+        self.make = make
+        self.grace = grace
+        self.active = {queue: make(queue, options) for queue, options in configured.items()}
+        #: Stopped by a command while some of their jobs still run.
+        self.leaving: dict[Producer, asyncio.Task[None]] = {}
+        self.loops: dict[Producer, asyncio.Task[None]] = {}
+        self.opened = False
+
+    def producers(self) -> list[Producer]:
+        """All that have something to tell with the next heartbeat."""
+        return [*self.active.values(), *self.leaving]
+
+    def open(self) -> None:
+        self.opened = True
+        for producer in self.active.values():
+            self.launch(producer)
+
+    def launch(self, producer: Producer) -> None:
+        name = f"oban queue {producer.identity.queue}"
+        self.loops[producer] = asyncio.create_task(producer.run(), name=name)
+
+    def start(self, queue: str, options: QueueOptions) -> None:
+        """Run one more; it claims nothing before the next heartbeat has recorded it."""
+        producer = self.active[queue] = self.make(queue, options)
+        if self.opened:
+            self.launch(producer)
+
+    def stop(self, queue: str) -> None:
+        """Let its jobs finish within the grace period, beside the other queues."""
+        producer = self.active.pop(queue)
+        if self.opened:
+            producer.drain()
+            self.leaving[producer] = asyncio.create_task(self.leave(producer))
+
+    async def leave(self, producer: Producer) -> None:
+        try:
+            await producer.stop(self.loops.pop(producer), self.grace, exiting=False)
+        finally:
+            # One whose code could not be stopped keeps its row, and so its heartbeat.
+            if producer.runs:
+                await producer.idle.wait()
+            self.leaving.pop(producer, None)
+
+    def wake(self) -> None:
+        for producer in self.producers():
+            producer.wake()
+
+    def drain(self) -> None:
+        for producer in self.producers():
+            producer.drain()
+
+    async def close(self, grace: float, *, exiting: bool) -> None:
+        """Stop all within one grace period."""
+        self.opened = False
+        await together(
+            each.stop(self.loops.pop(each), grace, exiting=exiting) for each in self.active.values()
+        )
+        if self.leaving:
+            await asyncio.wait(self.leaving.values(), timeout=grace)
+        for producer, task in list(self.leaving.items()):
+            task.cancel()
+            await asyncio.wait([task])
+            if exiting:  # its code ends with the process
+                await producer.turns.leave([])
+                await producer.turns.close()
+        self.active, self.leaving = {}, {}
+
+
+async def together(work: Iterable[Any]) -> None:
+    """Await all, whatever fails; then raise the first failure."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
