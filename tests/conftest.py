@@ -20,6 +20,7 @@ from oban import Oban, telemetry
 from oban.engines.postgres import PostgresEngine
 
 TABLES = (
+    "oban_cron_slots",
     "oban_jobs",
     "oban_leaders",
     "oban_leases",

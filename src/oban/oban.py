@@ -57,9 +57,9 @@ class ObanOptions(TypedDict, total=False):
     leadership: bool | None
     lifeline: Mapping[str, Any] | None
     refresher: Mapping[str, Any] | None
+    scheduler: Mapping[str, Any] | None
     # Later versions bring these; until then each takes only what means nothing.
     pruner: Mapping[str, Any] | None
-    scheduler: Mapping[str, Any] | None
     metrics: object
     limits: Mapping[str, Any] | None
     notifier: object

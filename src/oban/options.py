@@ -6,13 +6,15 @@ adding an option is adding a line: the type, and in `Annotated` the range and wh
 
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, get_args, get_origin
 
+from oban.cron.zones import zone_named
 from oban.errors import InvalidJob, InvalidOption
-from oban.fields import MAX_NAME_LENGTH, clean_name, clean_text
+from oban.fields import MAX_ATTEMPTS, MAX_NAME_LENGTH, clean_name, clean_object, clean_text
+from oban.periodic import Periodic, refuse_twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,53 @@ class LifelineOptions(Part):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CronEntryOptions(Part):
+    """An entry of the crontab that the configuration adds to those of the workers."""
+
+    path: ClassVar[str] = "scheduler.entries."
+
+    worker: str
+    expr: str
+    timezone: str | None = None
+    name: str | None = None
+    args: Mapping[str, Any] | None = None
+    catch_up: str | None = None
+    window: Annotated[float | None, Range(60, 365 * DAY)] = None
+    overlap: str | None = None
+    queue: str | None = None
+    priority: Annotated[int | None, Range(0, 9)] = None
+    max_attempts: Annotated[int | None, Range(1, MAX_ATTEMPTS)] = None
+    tags: tuple[str, ...] | None = None
+    meta: Mapping[str, Any] | None = None
+
+    def periodic(self) -> Periodic:
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        worker = given.pop("worker")
+        return Periodic.parse(
+            worker, {name: value for name, value in given.items() if value is not None}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerOptions(Part):
+    """The crontab: the zone of entries that name none, and entries beside those of the workers."""
+
+    path: ClassVar[str] = "scheduler."
+
+    timezone: str = "UTC"
+    entries: tuple[CronEntryOptions, ...] = ()
+
+    def __post_init__(self) -> None:
+        Part.__post_init__(self)
+        zone_named(self.timezone)
+        refuse_twins(self.periodic)
+
+    @property
+    def periodic(self) -> tuple[Periodic, ...]:
+        return tuple(entry.periodic() for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions(Part):
     """The pool of connections that enqueues and manages."""
 
@@ -172,6 +221,7 @@ class Options(Part):
     stager: StagerOptions = field(default_factory=StagerOptions)
     refresher: RefresherOptions = field(default_factory=RefresherOptions)
     lifeline: LifelineOptions = field(default_factory=LifelineOptions)
+    scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
     #: How long running jobs are waited for before they are stopped and given back.
     shutdown_grace_period: Annotated[float, Range(0, DAY)] = 15.0
     #: How long a cancelled job may go on before its task is cancelled.
@@ -202,7 +252,6 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
         "notifier": None,
         "dispatcher": None,
         "pruner": None,
-        "scheduler": None,
     },
     "QueueOptions": {
         "burst": None,
@@ -229,6 +278,9 @@ def parse(part: type[P], path: str, given: object) -> P:
         )
     known = rules(part)
     given = {key: value for key, value in table.items() if value is not None or key not in known}
+    for each in fields(part):
+        if each.default is MISSING and each.default_factory is MISSING and each.name not in given:
+            raise InvalidOption(f"{path}{each.name} is missing; it is {known[each.name]}")
     return part(**part.derive(check(part, path, given)))
 
 
@@ -299,6 +351,8 @@ class Rule:
         )
 
     def __str__(self) -> str:
+        if isinstance(self.kind, type) and issubclass(self.kind, Part):
+            return f"a table of {', '.join(rules(self.kind))}"
         if self.kind is bool:
             return "true or false"
         assert self.range is not None
@@ -346,11 +400,20 @@ def clean_list(path: str, rule: Rule, value: object) -> tuple[Any, ...]:
 
 
 def clean_table(path: str, rule: Rule, value: object) -> dict[str, Any]:
+    if get_args(rule.kind)[1] is Any:  # plain data: whoever uses it knows what it may hold
+        return clean_plain_table(path, value)
     item = Rule.of(get_args(rule.kind)[1])
     if not isinstance(value, Mapping):
         raise InvalidOption(f"{path} is {value!r:.80}; it is a table of names and their options")
     named = {check_name(f"a name in {path}", name): each for name, each in value.items()}
     return {name: clean(f"{path}.{name}", item, each) for name, each in named.items()}
+
+
+def clean_plain_table(path: str, value: object) -> dict[str, Any]:
+    try:
+        return clean_object(path, value)
+    except InvalidJob as error:
+        raise InvalidOption(str(error)) from None
 
 
 def check_name(path: str, value: object) -> str:

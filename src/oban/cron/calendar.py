@@ -206,8 +206,6 @@ def fits(fields: Fields, day: int) -> bool:
 
 def first_day(fields: Fields, day: int) -> int | None:
     """The first day that fits, from `day` on."""
-    if day > LAST_DAY:
-        return None
     for month in range(month_of(day), 9999 * 12):
         if found := [fit for fit in fitting_days(fields, month) if fit >= day]:
             return found[0]
@@ -216,8 +214,6 @@ def first_day(fields: Fields, day: int) -> int | None:
 
 def last_day(fields: Fields, day: int) -> int | None:
     """The last day that fits, up to `day`."""
-    if day < 0:
-        return None
     for month in range(month_of(day), -1, -1):
         if found := [fit for fit in fitting_days(fields, month) if fit <= day]:
             return found[-1]

@@ -13,13 +13,16 @@ from typing import Any, Generic, Protocol, TypeVar
 from oban.engines.values import (
     Aspect,
     Beat,
+    DueSlots,
     Intent,
     JobCount,
     JobFilter,
     KnownProducer,
+    LastSlot,
     ProducerIdentity,
     Report,
     Rescued,
+    Scheduled,
     Sighting,
     Signal,
     Staged,
@@ -174,6 +177,24 @@ class Engine(Protocol):
     def intents(self, name: str) -> Operation[list[Intent]]:
         """What was commanded of an Oban's queues, the oldest first."""
         ...
+
+    def open_slots(
+        self, name: str, entries: Mapping[str, str], begin: datetime | None = None
+    ) -> Operation[dict[str, datetime]]:
+        """Up to which slot cron entries, given with their signatures, were seen to.
+
+        One that is new or has another signature is stored as seen to up to `begin`, or else now.
+        """
+        ...
+
+    def schedule(self, name: str, due: Sequence[DueSlots]) -> Operation[Scheduled]:
+        """Move entries forward and insert the jobs of their slots, in one transaction.
+
+        An entry that another leader has moved meanwhile is left alone: each slot is run once.
+        """
+        ...
+
+    def last_slots(self, name: str) -> Operation[list[LastSlot]]: ...
 
     def rescue(
         self, silent: Sequence[Sighting], max_crashes: int, limit: int

@@ -169,6 +169,8 @@ class Intent:
 class Beat:
     """What a heartbeat brought back."""
 
+    #: The database's clock, in seconds since 1970.
+    at: float
     #: By uuid, what was in hand and is no longer this producer's to run.
     lost: Mapping[str, frozenset[AttemptKey]]
     #: The producers of this process with rows that execute and that they do not have in hand.
@@ -177,6 +179,45 @@ class Beat:
     lease: Lease | None
     #: All that were commanded of this Oban's queues and are not over.
     intents: tuple[Intent, ...]
+
+
+# The calendar: slots are the times at which a cron entry is due.
+
+
+@dataclass(frozen=True, slots=True)
+class DueSlots:
+    """The jobs of the slots of one entry that are due, the last one at `slot`."""
+
+    entry: str
+    #: Up to which slot the entry had been seen to when this was found out.
+    before: datetime
+    slot: datetime
+    jobs: Sequence[Job]
+    #: Whether they are left out while the entry's last job is not finished.
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """What became of due slots."""
+
+    #: The entries that moved forward; another leader moved the others.
+    moved: frozenset[str]
+    #: Of these, those without a job, because the last one is not finished.
+    overlapping: frozenset[str]
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LastSlot:
+    """Where an entry stands."""
+
+    entry: str
+    #: Up to which slot it was seen to.
+    slot: datetime
+    #: The slot of its last job, None while it never had one.
+    job_slot: datetime | None
+    job_id: int | None
 
 
 #: What became of an attempt whose producer died. `stopped` was cancelled before; `given back` had

@@ -11,15 +11,20 @@ from oban.engines.base import Engine, Session
 from oban.engines.values import Beat
 from oban.job import Job
 from oban.options import Options
+from oban.running.boot import Boot
 from oban.running.leader import Leader
 from oban.running.lifeline import Lifeline
+from oban.running.loop import Loop
 from oban.running.loop_watch import PATIENCE, LoopWatch
+from oban.running.occasional import OccasionalSession
 from oban.running.producer import Producer
 from oban.running.refresher import Refresher, Snapshot
+from oban.running.scheduler import Clock, Scheduler
 from oban.running.side_thread import SideThread
 
 BEAT_LABEL: Final = "oban heartbeat"
 RESCUE_LABEL: Final = "oban lifeline"
+SCHEDULE_LABEL: Final = "oban scheduler"
 #: Seconds that a beat waits for its answer at least.
 SHORTEST_PATIENCE: Final = 2.0
 #: Seconds that whoever waits for a beat waits at most.
@@ -47,6 +52,7 @@ class Heart:
         self.name = options.name
         self.options = options.refresher
         self.lifeline_options = options.lifeline
+        self.scheduler_options = options.scheduler
         self.leader = leader
         self.producers = producers
         self.hear_beat = hear_beat
@@ -124,10 +130,26 @@ class Heart:
         session = self.engine.session(BEAT_LABEL, patience)
         lifeline = Lifeline(
             self.engine,
-            self.engine.session(RESCUE_LABEL),
+            OccasionalSession(self.engine.session(RESCUE_LABEL)),
             self.lifeline_options,
             self.options.interval,
         )
+        clock, boot = Clock(), Boot(self.name)
+        scheduler = Scheduler(
+            self.engine,
+            OccasionalSession(self.engine.session(SCHEDULE_LABEL)),
+            self.scheduler_options,
+            self.leader,
+            name=self.name,
+            clock=clock,
+            booted=lambda: boot.first is True,
+        )
+
+        def observe(beat: Beat, at: float) -> None:
+            clock.set(beat.at, at)
+            boot.observe(beat.others)
+            lifeline.observe(beat.others, at)
+
         self.refresher = Refresher(
             self.engine,
             session,
@@ -136,17 +158,20 @@ class Heart:
             self.leader,
             name=self.name,
             hear=self.pass_on,
-            observe=lifeline.observe,
+            observe=observe,
         )
+        loops: list[Loop] = [self.refresher, lifeline]
+        if self.leader.candidate is not None:
+            loops.append(scheduler)
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.refresher.tick()
             is_up()
-            tasks = [asyncio.create_task(self.refresher.run()), asyncio.create_task(lifeline.run())]
+            tasks = [asyncio.create_task(loop.run()) for loop in loops]
             await leave.wait()
         finally:
-            self.refresher.end()
-            lifeline.end()
+            for loop in loops:
+                loop.end()
             if tasks:
                 await asyncio.wait(tasks, timeout=SIGNING_OFF)
             for task in tasks:

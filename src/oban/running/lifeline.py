@@ -96,7 +96,6 @@ class Lifeline(Loop):
     ) -> None:
         super().__init__()
         self.engine = engine
-        #: A connection that is open only while there is somebody to rescue.
         self.session = session
         self.options = options
         self.silences = Silences(interval)
@@ -117,19 +116,16 @@ class Lifeline(Loop):
         return min(self.options.interval, self.silences.next_due_at(now) - now)
 
     async def rescue(self, dead: Sequence[Sighting]) -> None:
-        try:
-            with telemetry.span("oban.lifeline.rescue") as span:
-                rescued: list[Rescued] = []
-                while True:
-                    batch = await self.session.execute(
-                        self.engine.rescue(dead, self.options.max_crashes, BATCH)
-                    )
-                    rescued += batch
-                    if len(batch) < BATCH:
-                        break
-                span.add(summary(rescued, dead))
-        finally:
-            await self.session.close()
+        with telemetry.span("oban.lifeline.rescue") as span:
+            rescued: list[Rescued] = []
+            while True:
+                batch = await self.session.execute(
+                    self.engine.rescue(dead, self.options.max_crashes, BATCH)
+                )
+                rescued += batch
+                if len(batch) < BATCH:
+                    break
+            span.add(summary(rescued, dead))
 
     async def rescue_old(self, age: float) -> None:
         with telemetry.span("oban.lifeline.rescue") as span:

@@ -8,7 +8,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Beat, Pulse, Report, Sighting
+from oban.engines.values import Beat, Pulse, Report
 from oban.options import RefresherOptions
 from oban.running.leader import Leader
 from oban.running.loop import Loop
@@ -45,7 +45,7 @@ class Refresher(Loop):
         *,
         name: str,
         hear: Callable[[Beat, Snapshot], None],
-        observe: Callable[[Sequence[Sighting], float], None],
+        observe: Callable[[Beat, float], None],
     ) -> None:
         super().__init__()
         self.engine = engine
@@ -78,7 +78,7 @@ class Refresher(Loop):
             span.add({"refreshed_count": len(pulses)})
             election.add({"leader": self.leader.is_leader})
         self.answered_at = time.monotonic()
-        self.observe(beat.others, self.answered_at)
+        self.observe(beat, self.answered_at)
         self.hear(beat, snapshot)
         if self.answered_at >= self.cleanup_at:
             await self.clean_up()

@@ -3,10 +3,12 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from oban.errors import InvalidOption
 from oban.job import Job
+from oban.periodic import CronOption, parse_all
 from oban.worker.arguments import Arguments
 from oban.worker.definition import Definition, is_async, refuse_generator, register
 from oban.worker.jobs import ClassJobs, FunctionJobs
@@ -28,24 +30,27 @@ R = TypeVar("R")
 def worker(cls: type[W], /) -> type[W]: ...
 @overload
 def worker(
-    *, oban: str = "Oban", cron: None = None, **options: Unpack[JobOptions]
+    *, oban: str = "Oban", cron: CronOption | None = None, **options: Unpack[JobOptions]
 ) -> Callable[[type[W]], type[W]]: ...
-def worker(cls: Any = None, /, *, oban: str = "Oban", cron: object = None, **options: Any) -> Any:
+def worker(
+    cls: Any = None, /, *, oban: str = "Oban", cron: CronOption | None = None, **options: Any
+) -> Any:
     """Make the class a worker: its `process(job)` runs the jobs stored under its name.
 
     It stays the class it is and gains `new`, `enqueue`, `enqueue_many`, their `_sync` forms and
     `options`, each unless it has an attribute of that name. Each job gets an instance of its own,
     made without arguments; so does each call of `backoff(job)`. `options` are those its jobs have
-    unless they are enqueued with others. Raises TypeError for an option that does not exist,
-    InvalidJob for a value it cannot have.
+    unless they are enqueued with others. `cron` enqueues jobs by the calendar: an expression, a
+    table with `expr` and more, or a list of those. Raises TypeError for an option that does not
+    exist, InvalidOption for a crontab that is wrong, InvalidJob for a value it cannot have.
 
     Type checkers see the added methods when the class says `class Mailer(Worker)`, since a
     decorator cannot add to a type.
     """
-    checked = settings("@worker", oban, {"cron": cron, **options})
+    checked = settings("@worker", oban, options)
 
     def decorate(cls: type[W]) -> type[W]:
-        definition = class_definition(cls, oban, checked)
+        definition = class_definition(cls, oban, checked, cron)
         cls.__oban_jobs__ = ClassJobs(definition)  # type: ignore[attr-defined]
         for name in METHODS:
             if not any(name in vars(each) for each in cls.__mro__):
@@ -60,9 +65,11 @@ def worker(cls: Any = None, /, *, oban: str = "Oban", cron: object = None, **opt
 def job(function: Callable[P, R], /) -> FunctionWorker[P, R]: ...
 @overload
 def job(
-    *, oban: str = "Oban", cron: None = None, **options: Unpack[JobOptions]
+    *, oban: str = "Oban", cron: CronOption | None = None, **options: Unpack[JobOptions]
 ) -> Callable[[Callable[P, R]], FunctionWorker[P, R]]: ...
-def job(function: Any = None, /, *, oban: str = "Oban", cron: object = None, **options: Any) -> Any:
+def job(
+    function: Any = None, /, *, oban: str = "Oban", cron: CronOption | None = None, **options: Any
+) -> Any:
     """Make the function a worker: a job is a call of it, kept for later.
 
     It stays the function it is, to be called as ever, and gains `new`, `enqueue`, `enqueue_sync`
@@ -70,10 +77,10 @@ def job(function: Any = None, /, *, oban: str = "Oban", cron: object = None, **o
     `enqueue_many_sync` (which take dicts of arguments by name) and `options`. Only the arguments
     that are given are stored; a default is the one it has when the job runs.
     """
-    checked = settings("@job", oban, {"cron": cron, **options})
+    checked = settings("@job", oban, options)
 
     def decorate(function: Callable[P, R]) -> FunctionWorker[P, R]:
-        jobs = function_jobs(function, oban, checked)
+        jobs = function_jobs(function, oban, checked, cron)
         try:
             for name in METHODS:
                 setattr(function, name, getattr(jobs, name))
@@ -177,7 +184,9 @@ def settings(owner: str, oban: object, options: Mapping[str, Any]) -> dict[str, 
     return check_options(owner, options, also=("oban",))
 
 
-def class_definition(cls: type[HasProcess], oban: str, options: Mapping[str, Any]) -> Definition:
+def class_definition(
+    cls: type[HasProcess], oban: str, options: Mapping[str, Any], cron: CronOption | None
+) -> Definition:
     given: object = cls
     if not inspect.isclass(given):
         raise TypeError(f"@worker is for a class, got {cls!r:.80}; use @job for a function")
@@ -190,14 +199,25 @@ def class_definition(cls: type[HasProcess], oban: str, options: Mapping[str, Any
         )
     process: object = cls.process
     refuse_generator(f"{name}.process", process)
-    return Definition(
-        name=name,
-        options=settle(name, options),
-        oban=oban,
-        is_async=is_async(process),
-        call=method(cls, name, "process"),
-        backoff=None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff"),
+    return with_cron(
+        Definition(
+            name=name,
+            options=settle(name, options),
+            oban=oban,
+            is_async=is_async(process),
+            call=method(cls, name, "process"),
+            backoff=None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff"),
+        ),
+        cron,
     )
+
+
+def with_cron(definition: Definition, cron: CronOption | None) -> Definition:
+    """The same with its entries of the crontab, each proved on one job. Raises InvalidOption."""
+    entries = parse_all(definition.name, cron)
+    for entry in entries:
+        definition.build(entry.args, entry.fields)
+    return replace(definition, cron=entries)
 
 
 def method(cls: type, name: str, attribute: str) -> Callable[[Job], Any]:
@@ -223,7 +243,9 @@ def method(cls: type, name: str, attribute: str) -> Callable[[Job], Any]:
     return call
 
 
-def function_jobs(function: Any, oban: str, options: Mapping[str, Any]) -> FunctionJobs:
+def function_jobs(
+    function: Any, oban: str, options: Mapping[str, Any], cron: CronOption | None
+) -> FunctionJobs:
     if inspect.isclass(function):
         raise TypeError(f"@job is for a function, got {function!r:.80}; use @worker for a class")
     if isinstance(function, staticmethod | classmethod):
@@ -247,4 +269,7 @@ def function_jobs(function: Any, oban: str, options: Mapping[str, Any]) -> Funct
         is_async=is_async(function),
         call=call,
     )
+    definition = with_cron(definition, cron)
+    for entry in definition.cron:
+        arguments.check(entry.args)
     return FunctionJobs(definition, arguments)

@@ -9,6 +9,7 @@ from types import MappingProxyType, MethodType
 from typing import Any, Final, Self
 
 from oban.job import Job
+from oban.periodic import Periodic
 from oban.worker.options import job_fields, merge, settle
 
 
@@ -27,6 +28,8 @@ class Definition:
     call: Callable[[Job], Any]
     #: Gives the seconds to wait before the next attempt, or an awaitable of them.
     backoff: Callable[[Job], Any] | None = None
+    #: When its jobs are enqueued by the calendar.
+    cron: tuple[Periodic, ...] = ()
 
     def build(self, args: object, options: Mapping[str, Any]) -> Job:
         """Make a job. `options` were checked by name; the job validates every value."""

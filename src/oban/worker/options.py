@@ -29,7 +29,6 @@ WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 
 #: Options that are named in the documentation of later versions, and what they will do.
 LATER_OPTIONS: Final[Mapping[str, str]] = {
-    "cron": "enqueue the worker on a schedule",
     "unique": "keep jobs from being enqueued twice",
     "limits": "share named limits between queues",
     "weight": "say how much of a rate limit a job uses up",

@@ -13,9 +13,10 @@ from oban.engines.postgres.connections import borrow, borrow_sync
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
 from oban.engines.postgres.connections.session import PATIENCE, PostgresSession
+from oban.engines.postgres.cron import CronVerbs
 from oban.engines.postgres.drive import POOLED, drive, drive_sync, retrying, retrying_sync
 from oban.engines.postgres.faults import translate
-from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS, JobVerbs
+from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS
 from oban.engines.postgres.nodes import NodeVerbs
 from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
@@ -29,7 +30,7 @@ T = TypeVar("T")
 TRAITS: Final = Traits("PostgreSQL", MAX_INSERT_JOBS, MAX_INSERT_BYTES)
 
 
-class PostgresEngine(JobVerbs, RunVerbs, NodeVerbs, ReadVerbs):
+class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
     """See `oban.engines.base.Engine`; each verb's promise stands there."""
 
     traits = TRAITS

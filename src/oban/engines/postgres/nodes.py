@@ -61,8 +61,9 @@ class NodeVerbs(Verbs):
                 candidate=report.candidate,
                 lease=report.lease,
             )
-            lost, astray, others, lease, intents = row
+            at, lost, astray, others, lease, intents = row
             return Beat(
+                at=at,
                 lost=by_uuid(json.loads(lost)),
                 astray=frozenset(str(uuid) for uuid in astray),
                 others=tuple(read_sighting(each) for each in json.loads(others)),

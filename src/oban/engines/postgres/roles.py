@@ -17,6 +17,7 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_owned_queues": CHANGE,
         "oban_leases": CHANGE,
         "oban_queue_intents": CHANGE,
+        "oban_cron_slots": CHANGE,
         "oban_migrations": "select",
     },
     "client": {"oban_jobs": "select, insert", "oban_migrations": "select"},
@@ -28,6 +29,7 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_owned_queues": "select",
         "oban_leases": "select",
         "oban_queue_intents": "select",
+        "oban_cron_slots": "select",
         "oban_migrations": "select",
     },
 }

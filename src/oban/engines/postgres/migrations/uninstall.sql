@@ -31,4 +31,4 @@ end $$;
 
 drop table if exists
   {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_leases,
-  {prefix}.oban_queue_intents, {prefix}.oban_migrations;
+  {prefix}.oban_queue_intents, {prefix}.oban_cron_slots, {prefix}.oban_migrations;

@@ -141,6 +141,7 @@ with pulse as materialized (
     and not exists (select from elected)
 )
 select
+  cast(extract(epoch from statement_timestamp()) as float8) as at,
   (select cast(coalesce(json_agg(json_build_array(uuid, id, attempt)), '[]') as text) from lost)
     as lost,
   array(select distinct uuid from astray) as astray,
