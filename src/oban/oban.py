@@ -58,8 +58,8 @@ class ObanOptions(TypedDict, total=False):
     lifeline: Mapping[str, Any] | None
     refresher: Mapping[str, Any] | None
     scheduler: Mapping[str, Any] | None
-    # Later versions bring these; until then each takes only what means nothing.
     pruner: Mapping[str, Any] | None
+    # Later versions bring these; until then each takes only what means nothing.
     metrics: object
     limits: Mapping[str, Any] | None
     notifier: object

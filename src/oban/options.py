@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, get_args, get
 from oban.cron.zones import zone_named
 from oban.errors import InvalidJob, InvalidOption
 from oban.fields import MAX_ATTEMPTS, MAX_NAME_LENGTH, clean_name, clean_object, clean_text
+from oban.job import FINAL
 from oban.periodic import Periodic, refuse_twins
 
 
@@ -139,6 +140,49 @@ class LifelineOptions(Part):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeepOptions(Part):
+    """How long finished jobs are kept, and how many of the newest; what is None is no bound."""
+
+    path: ClassVar[str] = "pruner."
+    shorthand: ClassVar[str | None] = "max_age"
+
+    max_age: Annotated[float | None, Range(0, 36_500 * DAY)] = None
+    max_count: Annotated[int | None, Range(0, 1_000_000_000)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepQueueOptions(KeepOptions):
+    """The same for one queue, and for its states."""
+
+    states: Mapping[str, KeepOptions] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        KeepOptions.__post_init__(self)
+        check_states(self.states)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunerOptions(KeepQueueOptions):
+    """What is kept of finished jobs: of all, of a state, of a queue, of a state in a queue."""
+
+    max_age: Annotated[float | None, Range(0, 36_500 * DAY)] = DAY
+    queues: Mapping[str, KeepQueueOptions] = field(default_factory=dict)
+    enabled: bool = True
+    interval: Annotated[float, Range(0.05, DAY)] = 60.0
+    #: Jobs deleted by one statement.
+    limit: Annotated[int, Range(1, 1_000_000)] = 20_000
+
+
+def check_states(states: Mapping[str, object]) -> None:
+    for state in states:
+        if state not in FINAL:
+            raise InvalidOption(
+                f"pruner.states names {state!r}; only jobs that have ended are pruned: "
+                f"{', '.join(sorted(FINAL))}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CronEntryOptions(Part):
     """An entry of the crontab that the configuration adds to those of the workers."""
 
@@ -222,6 +266,7 @@ class Options(Part):
     refresher: RefresherOptions = field(default_factory=RefresherOptions)
     lifeline: LifelineOptions = field(default_factory=LifelineOptions)
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
+    pruner: PrunerOptions = field(default_factory=PrunerOptions)
     #: How long running jobs are waited for before they are stopped and given back.
     shutdown_grace_period: Annotated[float, Range(0, DAY)] = 15.0
     #: How long a cancelled job may go on before its task is cancelled.
@@ -251,7 +296,6 @@ LATER: Final[Mapping[str, Mapping[str, object]]] = {
         "metrics": None,
         "notifier": None,
         "dispatcher": None,
-        "pruner": None,
     },
     "QueueOptions": {
         "burst": None,

@@ -1,6 +1,7 @@
 """The way of each hot statement to its jobs, whatever is known or thought of the table."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from tests.plans.plan import Plan, PlanMode, explaining, plans
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.session import PLAN_AGE
 from oban.engines.postgres.statements import PostgresOperation, Statement
+from oban.engines.values import Keep, Pulse, Report, Sighting
 from oban.job import Job, JobState
 from oban.outcome import Ack, AttemptKey
 
@@ -21,6 +23,14 @@ Building = Callable[[list[AttemptKey]], PostgresOperation[Any]]
 def acks(attempts: list[AttemptKey]) -> list[Ack]:
     return [Ack(*key, JobState.COMPLETED) for key in attempts]
 
+
+def report(attempts: list[AttemptKey]) -> Report:
+    pulse = Pulse(PRODUCER, datetime.now(UTC), {"running": [], "processed_at": 9e9}, attempts)
+    return Report("Oban", "node", [pulse], 10.0, PRODUCER.uuid, 6.0)
+
+
+SILENT = [Sighting(PRODUCER, None, 10.0)]
+KEPT = [Keep(None, state, 0.0, None) for state in ("completed", "cancelled", "discarded")]
 
 #: What is done, the indexes that it must go by, and how many rows of jobs it may look at.
 HOT: dict[str, tuple[Building, set[str], int]] = {
@@ -41,6 +51,14 @@ HOT: dict[str, tuple[Building, set[str], int]] = {
     "give back": (lambda mine: ENGINE.give_back(PRODUCER, mine[:50]), {"running", "pkey"}, 200),
     "stopped": (lambda mine: ENGINE.stopped(PRODUCER, mine[:50]), {"pkey"}, 250),
     "forget": (lambda _: ENGINE.forget([PRODUCER.uuid]), {"running"}, 2),
+    "beat": (lambda mine: ENGINE.beat(report(mine)), {"running"}, 250),
+    "rescue": (lambda _: ENGINE.rescue(SILENT, 5, 1000), {"running", "pkey"}, 500),
+    "prune by age": (lambda _: ENGINE.prune(KEPT, 100), {"completed", "pkey"}, 500),
+    "prune by count": (
+        lambda _: ENGINE.prune([Keep(None, "completed", 1e9, 1000)], 100),
+        {"completed", "pkey"},
+        1500,
+    ),
     "get": (lambda _: ENGINE.get(range(1000, 1100)), {"pkey"}, 100),
     "cancel": (lambda _: ENGINE.cancel(range(200_021, 200_121)), {"pkey"}, 200),
     "retry": (lambda _: ENGINE.retry(range(1000, 1100)), {"pkey"}, 200),

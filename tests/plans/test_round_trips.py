@@ -154,14 +154,16 @@ async def test_draining_is_a_turn_for_every_hundred_jobs(
         sent = Counter(wire.take())
     assert sent.pop("turn") == turns <= 2000 / 100 * 1.5 + 5
     # What remains was sent to start, or goes by the clock.
-    assert sent.pop("stage_jobs") + sent.pop("discard plans") <= 10
+    assert sent.pop("stage_jobs") + sent.pop("discard plans") + sent.pop("beat") <= 12
     assert sent == {
         "server_facts": 1,
         "schema_version": 1,
-        "register_producer": 1,
+        "prune_jobs": 1,
         'listen "public.oban_insert"': 1,
         'listen "public.oban_signal"': 1,
+        'listen "public.oban_leader"': 1,
         'listen "public.oban_due"': 1,
+        'listen "public.oban_control"': 1,
     }
 
 

@@ -36,7 +36,7 @@ ZONES = (
 )
 BEGIN = datetime(2011, 6, 1, tzinfo=UTC)
 YEARS = timedelta(days=3653)
-EXPRESSIONS = ("30 2 * * *", "0 0 * * SUN", "15 */6 1 * *", "59 23 31 12 *", "0 * 27-31 3,10 *")
+EXPRESSIONS = ("30 2 * * SUN", "0 0 * * FRI,SUN", "59 23 31 12 *", "*/30 0-3 25-31 3,10 SUN")
 
 
 @dataclass

@@ -17,6 +17,7 @@ from oban.engines.values import (
     Intent,
     JobCount,
     JobFilter,
+    Keep,
     KnownProducer,
     LastSlot,
     ProducerIdentity,
@@ -209,6 +210,10 @@ class Engine(Protocol):
 
     def rescue_old(self, age: float, limit: int) -> Operation[list[Rescued]]:
         """The same for attempts of ours that began `age` seconds ago, whoever runs them."""
+        ...
+
+    def prune(self, kept: Sequence[Keep], limit: int) -> Operation[int]:
+        """Delete up to `limit` finished jobs of our queues that need not be kept. How many."""
         ...
 
     def forget_silent(self) -> Operation[int]:

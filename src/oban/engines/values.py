@@ -220,6 +220,17 @@ class LastSlot:
     job_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long finished jobs of a queue and state are kept, and how many of them."""
+
+    #: None is for all queues without a rule of their own.
+    queue: str | None
+    state: str
+    max_age: float | None
+    max_count: int | None
+
+
 #: What became of an attempt whose producer died. `stopped` was cancelled before; `given back` had
 #: not begun, or its process was shutting down; the last two are discarded.
 Fate = Literal["rescued", "given back", "stopped", "exhausted", "suspect"]

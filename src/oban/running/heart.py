@@ -18,6 +18,7 @@ from oban.running.loop import Loop
 from oban.running.loop_watch import PATIENCE, LoopWatch
 from oban.running.occasional import OccasionalSession
 from oban.running.producer import Producer
+from oban.running.pruner import Pruner
 from oban.running.refresher import Refresher, Snapshot
 from oban.running.scheduler import Clock, Scheduler
 from oban.running.side_thread import SideThread
@@ -25,6 +26,7 @@ from oban.running.side_thread import SideThread
 BEAT_LABEL: Final = "oban heartbeat"
 RESCUE_LABEL: Final = "oban lifeline"
 SCHEDULE_LABEL: Final = "oban scheduler"
+PRUNE_LABEL: Final = "oban pruner"
 #: Seconds that a beat waits for its answer at least.
 SHORTEST_PATIENCE: Final = 2.0
 #: Seconds that whoever waits for a beat waits at most.
@@ -53,6 +55,7 @@ class Heart:
         self.options = options.refresher
         self.lifeline_options = options.lifeline
         self.scheduler_options = options.scheduler
+        self.pruner_options = options.pruner
         self.leader = leader
         self.producers = producers
         self.hear_beat = hear_beat
@@ -145,6 +148,13 @@ class Heart:
             booted=lambda: boot.first is True,
         )
 
+        pruner = Pruner(
+            self.engine,
+            OccasionalSession(self.engine.session(PRUNE_LABEL)),
+            self.pruner_options,
+            self.leader,
+        )
+
         def observe(beat: Beat, at: float) -> None:
             clock.set(beat.at, at)
             boot.observe(beat.others)
@@ -162,7 +172,7 @@ class Heart:
         )
         loops: list[Loop] = [self.refresher, lifeline]
         if self.leader.candidate is not None:
-            loops.append(scheduler)
+            loops += [scheduler, pruner]
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.refresher.tick()

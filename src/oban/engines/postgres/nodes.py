@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from oban.engines.values import (
     Aspect,
     Beat,
     Intent,
+    Keep,
     KnownProducer,
     Lease,
     ProducerIdentity,
@@ -153,8 +155,12 @@ class NodeVerbs(Verbs):
 
         return PostgresOperation("rescue_old", steps)
 
+    def prune(self, kept: Sequence[Keep], limit: int) -> PostgresOperation[int]:
+        rules = encode([asdict(each) for each in kept])
+        return self.counted("prune_jobs", rules=rules, limit=limit)
+
     def forget_silent(self) -> PostgresOperation[int]:
-        return self.counted("forget_silent")
+        return self.counted("forget_silent", every=EVERY)
 
     def known_producers(self) -> PostgresOperation[list[KnownProducer]]:
         def steps() -> Steps[list[KnownProducer]]:

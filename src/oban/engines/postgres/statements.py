@@ -23,7 +23,7 @@ Row = Sequence[Any]
 Rows = Sequence[Row]
 Steps = Generator["Statement", Rows, T]
 
-FILES: Final = ("jobs", "runs", "nodes", "cron", "reads", "schema")
+FILES: Final = ("jobs", "runs", "nodes", "cron", "history", "reads", "schema")
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 #: Statements that are sent often enough for a driver to prepare them, so that their plan is kept.

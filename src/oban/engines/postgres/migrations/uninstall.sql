@@ -24,7 +24,9 @@ begin
   else
     drop index if exists
       {prefix}.oban_jobs_available_index, {prefix}.oban_jobs_exhausted_index,
-      {prefix}.oban_jobs_due_index, {prefix}.oban_jobs_running_index;
+      {prefix}.oban_jobs_due_index, {prefix}.oban_jobs_running_index,
+      {prefix}.oban_jobs_completed_index, {prefix}.oban_jobs_cancelled_index,
+      {prefix}.oban_jobs_discarded_index;
     alter table {prefix}.oban_jobs drop column if exists stopping_at;
   end if;
 end $$;

@@ -252,7 +252,8 @@ order by version
 --  * that ran is counted and gets an error; it goes back, unless it was the last, or its job has now
 --    run in :max_crashes processes when they died: then it is discarded.
 -- Rows that somebody else has locked are left for the next time; a heartbeat is deleted with the last
--- of its attempts. Rows are locked in id order. Index: oban_jobs_running_index.
+-- of its attempts. Rows are locked in id order. Index: oban_jobs_running_index. The verdicts are one
+-- object, looked up by id: the planner does not know how few or many a join would have to find.
 with silent as materialized (
   select * from json_to_recordset(cast(:silent as json)) as silent(
     uuid text, beat_at float8, max_age float8
@@ -298,9 +299,9 @@ with silent as materialized (
   order by job.id
   limit cast(:limit as int)
   for update of job skip locked
-), verdict as materialized (
+), judged as materialized (
   select
-    id, uuid, node, max_age, crash_count, executing and not blameless as crashed,
+    id, uuid, node, max_age, crash_count,
     case
       when not executing then 'stopped'
       when blameless then 'given back'
@@ -309,47 +310,66 @@ with silent as materialized (
       else 'rescued'
     end as fate
   from victim
+), verdict as materialized (
+  select jsonb_object_agg(id, jsonb_build_object(
+    'uuid', uuid,
+    'fate', fate,
+    'crashes', cast(crash_count as int),
+    'error', case when fate in ('rescued', 'exhausted', 'suspect') then
+      'the process that ran this attempt on node ' || node || ' has died or was cut off, after '
+      || round(cast(max_age as numeric), 1) || ' s without a sign of life'
+      || case fate
+        when 'suspect' then '. It is number ' || crash_count
+          || ' of those that died while they ran this job, which is given up as the likely '
+          || 'cause. Retrying it begins the count anew'
+        when 'exhausted' then '. It was the last attempt'
+        else ''
+      end
+    end
+  )) as of
+  from judged
 ), rescued as (
   update {prefix}.oban_jobs as job
   set
-    state = case
-      when verdict.fate = 'stopped' then job.state
-      when verdict.fate in ('suspect', 'exhausted') then 'discarded'
+    state = case verdict.of -> cast(job.id as text) ->> 'fate'
+      when 'stopped' then job.state
+      when 'suspect' then 'discarded'
+      when 'exhausted' then 'discarded'
       else 'available'
     end,
-    attempt = case
-      when verdict.fate = 'given back' then greatest(job.attempt - 1, 0) else job.attempt
+    attempt = case verdict.of -> cast(job.id as text) ->> 'fate'
+      when 'given back' then greatest(job.attempt - 1, 0)
+      else job.attempt
     end,
     discarded_at = case
-      when verdict.fate in ('suspect', 'exhausted') then timezone('UTC', statement_timestamp())
+      when verdict.of -> cast(job.id as text) ->> 'fate' in ('suspect', 'exhausted')
+      then timezone('UTC', statement_timestamp())
       else job.discarded_at
     end,
     meta = case
-      when verdict.crashed and jsonb_typeof(coalesce(job.meta, '{}')) = 'object'
-      then coalesce(job.meta, '{}') || jsonb_build_object('crashes', cast(crash_count as int))
+      when verdict.of -> cast(job.id as text) ->> 'error' is not null
+        and jsonb_typeof(coalesce(job.meta, '{}')) = 'object'
+      then coalesce(job.meta, '{}') || jsonb_build_object(
+        'crashes', verdict.of -> cast(job.id as text) -> 'crashes'
+      )
       else job.meta
     end,
     errors = case
-      when verdict.crashed then job.errors || jsonb_build_object(
+      when verdict.of -> cast(job.id as text) ->> 'error' is not null
+      then job.errors || jsonb_build_object(
         'attempt', job.attempt,
         'at', (to_jsonb(timezone('UTC', statement_timestamp())) #>> '{}') || 'Z',
-        'error', 'the process that ran this attempt on node ' || verdict.node
-          || ' has died or was cut off, after '
-          || round(cast(verdict.max_age as numeric), 1) || ' s without a sign of life'
-          || case verdict.fate
-            when 'suspect' then '. It is number ' || crash_count
-              || ' of those that died while they ran this job, which is given up as the likely '
-              || 'cause. Retrying it begins the count anew'
-            when 'exhausted' then '. It was the last attempt'
-            else ''
-          end
+        'error', verdict.of -> cast(job.id as text) -> 'error'
       )
       else job.errors
     end,
     stopping_at = null
   from verdict
-  where job.id = verdict.id and job.id = any(array(select id from verdict))
-  returning job.id, job.queue, job.state, verdict.uuid, verdict.fate
+  where job.id = any(array(select id from judged))
+  returning
+    job.id, job.queue, job.state,
+    verdict.of -> cast(job.id as text) ->> 'uuid' as uuid,
+    verdict.of -> cast(job.id as text) ->> 'fate' as fate
 ), notified as (
   select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
   from (select distinct queue from rescued where fate in ('rescued', 'given back')) as queues
@@ -357,7 +377,7 @@ with silent as materialized (
   delete from {prefix}.oban_producers as producer
   using heartbeat
   where producer.uuid = cast(heartbeat.uuid as uuid)
-    and (select count(*) from verdict where verdict.uuid = heartbeat.uuid) = (
+    and (select count(*) from judged where judged.uuid = heartbeat.uuid) = (
       select count(*) from {prefix}.oban_jobs as job
       where job.attempted_by[2] = heartbeat.uuid
         and (job.state = 'executing' or job.stopping_at is not null)
@@ -373,16 +393,19 @@ from rescued
 -- Rescues up to :limit attempts of ours that began more than :age seconds ago, whoever runs them.
 -- Only for those who ask for such a bound: nothing says that their code has ended.
 -- Index: oban_jobs_running_index.
-with old as materialized (
-  select job.id, job.attempt, job.max_attempts, job.state = 'executing' as executing
-  from {prefix}.oban_owners as owner
-  join {prefix}.oban_jobs as job on job.attempted_by[2] = cast(owner.uuid as text)
-  where (job.state = 'executing' or job.stopping_at is not null)
+with found as materialized (
+  select job.id from {prefix}.oban_jobs as job
+  where job.attempted_by[2] = any(array(select cast(uuid as text) from {prefix}.oban_owners))
+    and (job.state = 'executing' or job.stopping_at is not null)
     and job.attempted_at
       < timezone('UTC', statement_timestamp()) - cast(:age as float8) * interval '1 second'
+), old as materialized (
+  select job.id, job.attempt, job.max_attempts, job.state = 'executing' as executing
+  from {prefix}.oban_jobs as job
+  where job.id = any(array(select id from found order by id limit cast(:limit as int)))
+    and (job.state = 'executing' or job.stopping_at is not null)
   order by job.id
-  limit cast(:limit as int)
-  for update of job skip locked
+  for update skip locked
 ), rescued as (
   update {prefix}.oban_jobs as job
   set
@@ -434,7 +457,7 @@ with gone as (
 ), seen as (
   update {prefix}.oban_queue_intents as intent
   set seen_at = statement_timestamp()
-  where node <> '*'
+  where node <> cast(:every as text)
     and exists (
       select from living where living.name = intent.name and living.node = intent.node
     )
@@ -442,7 +465,7 @@ with gone as (
   delete from {prefix}.oban_queue_intents as intent
   where intent.expires_at < statement_timestamp()
     or (
-      intent.node <> '*' and intent.seen_at < statement_timestamp() - interval '1 day'
+      intent.node <> cast(:every as text) and intent.seen_at < statement_timestamp() - interval '1 day'
       and not exists (
         select from living where living.name = intent.name and living.node = intent.node
       )

@@ -1,0 +1,80 @@
+-- name: prune_jobs
+-- Deletes up to :limit finished jobs of our queues, the oldest of each queue and state first: those
+-- that ended more than their max_age seconds ago, and those beyond the newest max_count. The rules in
+-- the JSON list :rules are for one queue, or, without one, for all that have none of their own. Rows
+-- that another pruner holds are passed over. Returns how many.
+-- Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
+with given as materialized (
+  select * from json_to_recordset(cast(:rules as json)) as given(
+    queue text, state text, max_age float8, max_count bigint
+  )
+), rule as materialized (
+  select distinct on (owned.queue, given.state)
+    owned.queue, given.state, given.max_count,
+    timezone('UTC', statement_timestamp()) - given.max_age * interval '1 second' as cutoff
+  from {prefix}.oban_owned_queues as owned
+  join given on given.queue = owned.queue or given.queue is null
+  order by owned.queue, given.state, given.queue nulls last
+), completed as materialized (
+  select old.id
+  from rule
+  cross join lateral (
+    select job.id from {prefix}.oban_jobs as job
+    where job.state = 'completed' and job.queue = rule.queue
+      and job.completed_at <= greatest(rule.cutoff, (
+        select kept.completed_at from {prefix}.oban_jobs as kept
+        where kept.state = 'completed' and kept.queue = rule.queue
+          and rule.max_count is not null
+        order by kept.completed_at desc
+        offset rule.max_count limit 1
+      ))
+    order by job.completed_at
+    limit cast(:limit as int)
+    for update skip locked
+  ) as old
+  where rule.state = 'completed'
+), cancelled as materialized (
+  select old.id
+  from rule
+  cross join lateral (
+    select job.id from {prefix}.oban_jobs as job
+    where job.state = 'cancelled' and job.queue = rule.queue and job.stopping_at is null
+      and job.cancelled_at <= greatest(rule.cutoff, (
+        select kept.cancelled_at from {prefix}.oban_jobs as kept
+        where kept.state = 'cancelled' and kept.queue = rule.queue
+          and rule.max_count is not null
+        order by kept.cancelled_at desc
+        offset rule.max_count limit 1
+      ))
+    order by job.cancelled_at
+    limit cast(:limit as int)
+    for update skip locked
+  ) as old
+  where rule.state = 'cancelled'
+), discarded as materialized (
+  select old.id
+  from rule
+  cross join lateral (
+    select job.id from {prefix}.oban_jobs as job
+    where job.state = 'discarded' and job.queue = rule.queue
+      and job.discarded_at <= greatest(rule.cutoff, (
+        select kept.discarded_at from {prefix}.oban_jobs as kept
+        where kept.state = 'discarded' and kept.queue = rule.queue
+          and rule.max_count is not null
+        order by kept.discarded_at desc
+        offset rule.max_count limit 1
+      ))
+    order by job.discarded_at
+    limit cast(:limit as int)
+    for update skip locked
+  ) as old
+  where rule.state = 'discarded'
+), doomed as materialized (
+  select id from completed
+  union all select id from cancelled
+  union all select id from discarded
+  limit cast(:limit as int)
+), pruned as (
+  delete from {prefix}.oban_jobs where id = any(array(select id from doomed)) returning id
+)
+select count(*) as pruned_count from pruned
