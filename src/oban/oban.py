@@ -9,12 +9,13 @@ from typing import Any, Self, TypedDict, Unpack
 
 from psycopg_pool import AsyncConnectionPool
 
-from oban import configuration, instances
+from oban import configuration, instances, telemetry
 from oban.engines.base import Engine
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import (
     Beat,
     Commanded,
+    Deaf,
     Due,
     ForeignCommand,
     Inserted,
@@ -40,6 +41,8 @@ from oban.running.stager import Stager
 from oban.running.threads import Threads
 
 STAGER_LABEL = "oban stager"
+#: Why nothing is heard while a node starts, or runs nothing.
+NOT_YET = "not listening yet"
 
 
 class ObanOptions(TypedDict, total=False):
@@ -90,6 +93,8 @@ class Oban(QueueControl):
         self.heart: Heart | None = None
         self.supervisor: asyncio.Task[None] | None = None
         self.asked_to_stop: asyncio.Event | None = None
+        #: Why no notifications are heard, None while they are.
+        self.hearing: str | None = NOT_YET
         #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
         self.exiting = False
         instances.register(self)
@@ -202,7 +207,12 @@ class Oban(QueueControl):
     async def staging(self) -> AsyncIterator[None]:
         session = self.engine.session(STAGER_LABEL)
         self.stager = Stager(
-            self.engine, session, self.options.stager, lambda: self.producers, self.wake_queue
+            self.engine,
+            session,
+            self.options.stager,
+            lambda: self.producers,
+            self.wake_queue,
+            hearing=lambda: self.hearing is None,
         )
         try:
             async with background(self.stager.run()):
@@ -218,7 +228,7 @@ class Oban(QueueControl):
         That beat brings what was commanded of them, too.
         """
         leader = Leader(self.node, wanted=self.options.leads)
-        heart = Heart(self.engine, self.options, leader, self.queue_loops, self.hear_beat)
+        heart = Heart(self.engine, self.options, leader, self)
         solitude = Solitude(heart.beat, self.wake_queues)
         make = partial(self.make_producer, solitude)
         grace = self.options.shutdown_grace_period
@@ -294,7 +304,11 @@ class Oban(QueueControl):
             case ForeignCommand():
                 if self.control:
                     self.control.obey(signal)
+            case Deaf(reason):
+                self.hearing = reason
+                telemetry.execute("oban.signals.deaf", {"reason": reason})
             case Resync():
+                self.hearing = None
                 if self.stager:
                     self.stager.alarm.wake()
                 for producer in self.queue_loops():

@@ -156,6 +156,7 @@ async def test_draining_is_a_turn_for_every_hundred_jobs(
     # What remains was sent to start, or goes by the clock.
     assert sent.pop("stage_jobs") + sent.pop("discard plans") + sent.pop("beat") <= 12
     assert sent == {
+        "select pg_backend_pid()": 1,
         "server_facts": 1,
         "schema_version": 1,
         "prune_jobs": 1,

@@ -301,6 +301,13 @@ class Resync:
 
 
 @dataclass(frozen=True, slots=True)
+class Deaf:
+    """Signals do not come, for this reason: everyone polls."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Undecodable:
     """A payload that could not be read. Dropped, and never taken for a lost connection."""
 
@@ -309,7 +316,7 @@ class Undecodable:
     payload: str = field(repr=False)
 
 
-Signal = Inserted | Due | Stop | Resigned | Commanded | ForeignCommand | Resync | Undecodable
+Signal = Inserted | Due | Stop | Resigned | Commanded | ForeignCommand | Resync | Deaf | Undecodable
 
 
 @dataclass(frozen=True, slots=True)

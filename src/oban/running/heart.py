@@ -5,7 +5,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from oban.engines.base import Engine, Session
 from oban.engines.values import Beat
@@ -35,6 +35,17 @@ ANNOUNCING: Final = 2.0
 SIGNING_OFF: Final = 1.0
 
 
+class Body(Protocol):
+    """What the heart beats for."""
+
+    #: Why no notifications are heard, None while they are.
+    hearing: str | None
+
+    def queue_loops(self) -> Sequence[Producer]: ...
+
+    def hear_beat(self, beat: Beat) -> None: ...
+
+
 class Heart:
     """Beats from `open` until `close`, then forgets the producers that no job needs any more.
 
@@ -47,8 +58,7 @@ class Heart:
         engine: Engine,
         options: Options,
         leader: Leader,
-        producers: Callable[[], Sequence[Producer]],
-        hear_beat: Callable[[Beat], None],
+        body: Body,
     ) -> None:
         self.engine = engine
         self.name = options.name
@@ -57,8 +67,7 @@ class Heart:
         self.scheduler_options = options.scheduler
         self.pruner_options = options.pruner
         self.leader = leader
-        self.producers = producers
-        self.hear_beat = hear_beat
+        self.body = body
         self.thread = SideThread("oban heartbeat", self.live)
         self.refresher: Refresher | None = None
         #: The newest beat, until the jobs' loop has looked at it.
@@ -105,15 +114,16 @@ class Heart:
 
     def take(self) -> Snapshot:
         self.taken_count += 1
-        pulses = [producer.pulse() for producer in self.producers()]
+        pulses = [producer.pulse() for producer in self.body.queue_loops()]
         self.uuids.update(pulse.identity.uuid for pulse in pulses)
-        return Snapshot(self.taken_count, pulses)
+        facts = {"polling": self.body.hearing, "leader": self.leader.is_leader}
+        return Snapshot(self.taken_count, pulses, facts)
 
     def hear(self) -> None:
         if self.unheard:
             beat, told = self.unheard.pop()
             self.wake_recorded({pulse.identity.uuid for pulse in told.pulses})
-            self.hear_beat(beat)
+            self.body.hear_beat(beat)
             for wanted, answered in self.waiting:
                 if wanted <= told.number and not answered.done():
                     answered.set_result(None)
@@ -121,7 +131,7 @@ class Heart:
 
     def wake_recorded(self, uuids: set[str]) -> None:
         """A queue that was started meanwhile may claim from now on."""
-        for producer in self.producers():
+        for producer in self.body.queue_loops():
             if producer.identity.uuid in uuids - self.recorded:
                 producer.wake()
         self.recorded = uuids
@@ -204,7 +214,7 @@ class Heart:
 
     def culprit(self, task: "asyncio.Task[object] | None") -> Job | None:
         """The job whose code the task is."""
-        for producer in list(self.producers()):
+        for producer in list(self.body.queue_loops()):
             for run in list(producer.runs.values()):
                 if run.task is task:
                     return run.job

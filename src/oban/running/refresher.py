@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,6 +24,8 @@ class Snapshot:
 
     number: int
     pulses: Sequence[Pulse]
+    #: What is the same for all of them.
+    facts: Mapping[str, object]
 
 
 class Refresher(Loop):
@@ -73,7 +75,7 @@ class Refresher(Loop):
             telemetry.span("oban.refresher.refresh") as span,
         ):
             asked_at = time.monotonic()
-            beat = await self.session.execute(self.engine.beat(self.report(pulses)))
+            beat = await self.session.execute(self.engine.beat(self.report(snapshot)))
             self.leader.hear(beat.lease, asked_at, self.options.lease)
             span.add({"refreshed_count": len(pulses)})
             election.add({"leader": self.leader.is_leader})
@@ -85,19 +87,20 @@ class Refresher(Loop):
         rest = max(0.0, began + self.options.interval - time.monotonic())
         return min(rest, self.leader.next_look())
 
-    def report(self, pulses: Sequence[Pulse]) -> Report:
+    def report(self, snapshot: Snapshot) -> Report:
+        facts = {
+            **snapshot.facts,
+            "interval": self.options.interval,
+            "loop_lag": round(self.watch.lag, 4),
+        }
         return Report(
             name=self.instance,
             node=self.leader.node,
-            pulses=[self.complete(each) for each in pulses],
+            pulses=[replace(each, meta={**each.meta, **facts}) for each in snapshot.pulses],
             max_age=self.options.max_age,
             candidate=self.leader.candidate,
             lease=self.options.lease,
         )
-
-    def complete(self, pulse: Pulse) -> Pulse:
-        facts = {"interval": self.options.interval, "loop_lag": round(self.watch.lag, 4)}
-        return replace(pulse, meta={**pulse.meta, **facts})
 
     def report_late(self, pulses: Sequence[Pulse]) -> None:
         """Tell of a silence that nothing but this process explains, and of what ran meanwhile.

@@ -3,18 +3,26 @@
 import asyncio
 import math
 from collections.abc import Callable, Collection
+from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
+from oban.engines.values import Staged
 from oban.options import StagerOptions
 from oban.running.loop import Loop
+
+#: Without notifications: the part of the interval between two looks after one that found something,
+#: and how quickly that grows again while there is nothing.
+BUSY: Final = 0.05
+EASING: Final = 1.5
 
 
 class Stager(Loop):
     """Runs on every node with queues; they share the work.
 
     It sleeps until the next job is due, and at most one interval, so that a queue whose
-    notifications were lost is found at the latest then.
+    notifications were lost is found at the latest then. Where none can be heard it polls, the more
+    often the more there is to do.
     """
 
     name = "oban.stager"
@@ -26,6 +34,8 @@ class Stager(Loop):
         options: StagerOptions,
         queues: Callable[[], Collection[str]],
         wake_queue: Callable[[str], None],
+        *,
+        hearing: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__()
         self.engine = engine
@@ -33,6 +43,9 @@ class Stager(Loop):
         self.options = options
         self.queues = queues
         self.wake_queue = wake_queue
+        self.hearing = hearing
+        #: Seconds between two looks where nothing is heard.
+        self.poll = options.interval
         #: The next planned look, by this loop's clock and by the database's.
         self.planned = 0.0
         self.planned_at = math.inf
@@ -54,12 +67,22 @@ class Stager(Loop):
             self.wake_queue(queue)
         if max(staged.staged_count, staged.discarded_count) >= self.options.limit:
             return 0.0
-        delay = self.options.interval
+        delay = self.rest(staged)
         if staged.next_due_in is not None:
             delay = min(delay, max(0.0, staged.next_due_in))
         self.planned = asyncio.get_running_loop().time() + delay
         self.planned_at = staged.at + delay
         return delay
+
+    def rest(self, staged: Staged) -> float:
+        """Seconds between two looks: fewer while there is work that nobody is told of."""
+        if self.hearing():
+            self.poll = self.options.interval
+        elif staged.available_queues or staged.staged_count:
+            self.poll = self.options.interval * BUSY
+        else:
+            self.poll = min(self.options.interval, self.poll * EASING)
+        return self.poll
 
     def hear_due(self, at: float) -> None:
         """A job was scheduled for `at`, by the database's clock; look then, if not sooner."""

@@ -21,7 +21,7 @@ from oban.engines.postgres.nodes import NodeVerbs
 from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
 from oban.engines.postgres.runs import RunVerbs
-from oban.engines.postgres.signals import listen
+from oban.engines.postgres.signals import Ears
 from oban.engines.postgres.statements import PostgresOperation
 from oban.engines.values import Signal, Traits
 
@@ -47,7 +47,8 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         self.pools = Pools(pool)
         if listen_dsn:
             check_dsn("listen_dsn", listen_dsn)
-        self.listener = Connector(listen_dsn) if listen_dsn else self.pools.connector
+        named = Connector(listen_dsn) if listen_dsn else None
+        self.ears = Ears(self.pools.connector, named, self.channels)
 
     async def open(self) -> None:
         # Not over the pool: where the server cannot be reached, it would say so after its timeout
@@ -63,15 +64,21 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
     async def close(self) -> None:
         await self.pools.close()
 
+    @property
+    def direct(self) -> bool | None:
+        """Whether the server is reached without a pooler, None before the first connection."""
+        return self.pools.connector.route.direct
+
     async def execute(self, operation: Operation[T], conn: object | None = None) -> T:
         wanted = cast("PostgresOperation[T]", operation)
         if conn is not None:
-            return await drive(wanted, borrow(conn))
+            return await drive(wanted, borrow(conn, prepares=self.direct))
         async for attempt in retrying(POOLED):
             with attempt:
                 async with self.pools.connection() as connection:
                     try:
-                        return await drive(wanted, AsyncPsycopg(connection))
+                        await self.pools.connector.look(connection)
+                        return await drive(wanted, AsyncPsycopg(connection, prepares=self.direct))
                     except (psycopg.Error, UnicodeEncodeError) as error:
                         raise await self.failed(error, connection, wanted) from error
         raise AssertionError("retrying ends by returning or raising")
@@ -91,7 +98,7 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         refuse_inside_loop()
         wanted = cast("PostgresOperation[T]", operation)
         if conn is not None:
-            return drive_sync(wanted, borrow_sync(conn))
+            return drive_sync(wanted, borrow_sync(conn, prepares=self.direct))
         for attempt in retrying_sync(POOLED):
             with attempt:
                 return self.once_sync(wanted)
@@ -101,7 +108,7 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         connection: psycopg.Connection[Any] | None = None
         try:
             with self.pools.sync_connection() as connection:
-                return drive_sync(operation, SyncPsycopg(connection))
+                return drive_sync(operation, SyncPsycopg(connection, prepares=self.direct))
         except (psycopg.Error, UnicodeEncodeError) as error:
             broken = connection is None or connection.pgconn.status != psycopg.pq.ConnStatus.OK
             raise translate(error, broken=broken, sent=not operation.repeatable) from error
@@ -110,7 +117,7 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         return PostgresSession(self.pools.connector, label, patience or PATIENCE)
 
     def signals(self) -> AsyncIterator[Signal]:
-        return listen(self.listener, self.channels)
+        return self.ears.listen()
 
 
 READ_ONLY: Final = "25006"

@@ -1,8 +1,14 @@
-"""Hearing the other nodes: LISTEN on a connection of its own, for as long as it is wanted."""
+"""Hearing the other nodes: LISTEN on a connection of its own, for as long as it is wanted.
+
+A pooler in transaction mode takes a LISTEN and delivers nothing, and leaves the subscription behind
+on a connection that others use next. So nothing is subscribed to through a pooler, unless somebody
+names an address to listen at; then a notification sent through the database must arrive there.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from uuid import uuid4
 
 import psycopg
 
@@ -10,50 +16,99 @@ from oban.backoff import outage_backoff
 from oban.engines.postgres.channels import Channels
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.statements import quoted
-from oban.engines.values import Resync, Signal
+from oban.engines.values import Deaf, Resync, Signal
 from oban.errors import DatabaseUnavailable
 
 LABEL: Final = "oban listen"
+PROBE_LABEL: Final = "oban probe"
 #: Seconds of silence after which the connection is asked whether it is still there.
 QUIET: Final = 15.0
+#: Seconds that a notification sent to ourselves may take to arrive.
+ARRIVAL: Final = 5.0
+#: Seconds until somebody who hears nothing tries again.
+DEAF: Final = 300.0
+
+POOLED: Final = (
+    "the database is reached through a pooler; set listen_dsn to an address without one, "
+    "and jobs start at once"
+)
+LOST: Final = (
+    "a notification sent through the database did not arrive at listen_dsn; it must be the same "
+    "database, on its primary server, without a pooler in transaction mode"
+)
 
 
-async def listen(connector: Connector, channels: Channels) -> AsyncIterator[Signal]:
-    """Yield what is heard, and a `Resync` whenever something may have been missed before."""
-    failures = 0
-    while True:
+class Ears:
+    """Where to listen, and where what is heard comes from."""
+
+    def __init__(self, connector: Connector, named: Connector | None, channels: Channels) -> None:
+        self.connector = connector
+        #: An address that somebody has named to listen at.
+        self.named = named
+        self.channels = channels
+
+    async def listen(self) -> AsyncIterator[Signal]:
+        """Yield what is heard, and a `Resync` whenever something may have been missed before.
+
+        `Deaf` says that nothing is heard for a while, and why.
+        """
+        failures = 0
+        while True:
+            try:
+                connection = await (self.named or self.connector).open(LABEL)
+            except DatabaseUnavailable:
+                failures += 1
+                await asyncio.sleep(outage_backoff(failures))
+                continue
+            try:
+                if trouble := await self.subscribe(connection):
+                    yield Deaf(trouble)
+                    await connection.close()
+                    await asyncio.sleep(DEAF)
+                    continue
+                failures = 0
+                yield Resync()
+                async for signal in self.hear(connection):
+                    yield signal
+            except (psycopg.Error, DatabaseUnavailable, TimeoutError) as error:
+                failures += 1
+                if failures > 1:
+                    yield Deaf(f"the connection for listening fails: {str(error).strip()}")
+                await asyncio.sleep(outage_backoff(failures))
+            finally:
+                await connection.close()
+
+    async def subscribe(self, connection: psycopg.AsyncConnection[Any]) -> str | None:
+        """Listen to all channels; return why that is of no use, if it is not."""
+        if self.named is None and not self.connector.route.direct:
+            return POOLED
+        for channel in self.channels.all:
+            await connection.execute(f"listen {quoted(channel)}".encode())
+        if self.named is None or await self.arrives(connection):
+            return None
+        await connection.execute(b"unlisten *")
+        return LOST
+
+    async def arrives(self, connection: psycopg.AsyncConnection[Any]) -> bool:
+        """Whether a notification sent through the database itself is heard here."""
+        token = str(uuid4())
+        sender = await self.connector.open(PROBE_LABEL)
         try:
-            connection = await connector.open(LABEL)
-        except DatabaseUnavailable:
-            failures += 1
-            await asyncio.sleep(outage_backoff(failures))
-            continue
-        try:
-            await subscribe(connection, channels)
-            failures = 0
-            yield Resync()
-            async for signal in hear(connection, channels):
-                yield signal
-        except (psycopg.Error, TimeoutError):
-            failures += 1
-            await asyncio.sleep(outage_backoff(failures))
+            payload = f'{{"probe": "{token}"}}'
+            await sender.execute("select pg_notify(%s, %s)", [self.channels.control, payload])
         finally:
-            await connection.close()
+            await sender.close()
+        async for notification in connection.notifies(timeout=ARRIVAL):
+            if token in notification.payload:
+                return True
+        return False
 
-
-async def subscribe(connection: psycopg.AsyncConnection[Any], channels: Channels) -> None:
-    for channel in channels.all:
-        await connection.execute(f"listen {quoted(channel)}".encode())
-
-
-async def hear(
-    connection: psycopg.AsyncConnection[Any], channels: Channels
-) -> AsyncIterator[Signal]:
-    while True:
-        async for notification in connection.notifies(timeout=QUIET):
-            signal = channels.read(notification.channel, notification.payload)
-            if signal is not None:
-                yield signal
-        # A half-open connection is silent too; only an answer tells them apart.
-        async with asyncio.timeout(QUIET):
-            await connection.execute(b"select 1")
+    async def hear(self, connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[Signal]:
+        while True:
+            async for notification in connection.notifies(timeout=QUIET):
+                signal = self.channels.read(notification.channel, notification.payload)
+                if signal is not None:
+                    yield signal
+            # A half-open connection is silent too; only an answer tells them apart.
+            async with asyncio.timeout(QUIET):
+                await connection.execute(b"select 1")

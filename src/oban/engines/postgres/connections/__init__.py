@@ -30,13 +30,13 @@ ASYNC_ACCEPTED = (
 SYNC_ACCEPTED = "psycopg Connection or Cursor, SQLAlchemy Session or Connection"
 
 
-def borrow(connection: object) -> AsyncLink:
+def borrow(connection: object, *, prepares: bool | None = False) -> AsyncLink:
     """Adapt a connection that the caller lent to an async call."""
     match connection:
         case AsyncConnection():
-            return AsyncPsycopg(connection)
+            return AsyncPsycopg(connection, prepares=prepares)
         case AsyncCursor():
-            return AsyncPsycopg(connection.connection)
+            return AsyncPsycopg(connection.connection, prepares=prepares)
     if "sqlalchemy" in sys.modules:
         from oban.engines.postgres.connections import sqlalchemy
 
@@ -45,13 +45,13 @@ def borrow(connection: object) -> AsyncLink:
     raise unsupported(connection, ASYNC_ACCEPTED, "a `_sync` call takes", SYNC_ACCEPTED)
 
 
-def borrow_sync(connection: object) -> SyncLink:
+def borrow_sync(connection: object, *, prepares: bool | None = False) -> SyncLink:
     """Adapt a connection that the caller lent to a `_sync` call."""
     match connection:
         case Connection():
-            return SyncPsycopg(connection)
+            return SyncPsycopg(connection, prepares=prepares)
         case Cursor():
-            return SyncPsycopg(connection.connection)
+            return SyncPsycopg(connection.connection, prepares=prepares)
     if "sqlalchemy" in sys.modules:
         from oban.engines.postgres.connections import sqlalchemy
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from oban.errors import DatabaseUnavailable
@@ -32,12 +33,30 @@ NOT_OURS: Final = frozenset(
 )
 
 
+@dataclass(slots=True)
+class Route:
+    """What is known of the way to the server, once somebody has gone it.
+
+    A pooler gives its clients a process number of its own: it differs from the one that the server
+    says it has. Behind one, the next statement may be carried out by another session.
+    """
+
+    direct: bool | None = None
+
+    def learn(self, own: tuple[int] | None, told: int) -> None:
+        self.direct = own == (told,)
+
+
+BACKEND_PID: Final = b"select pg_backend_pid()"
+
+
 @dataclass(frozen=True, slots=True)
 class Connector:
     """How to open one more connection to the database that the pool serves."""
 
     conninfo: Conninfo = field(repr=False)
     kwargs: LateKwargs = field(default=None, repr=False)
+    route: Route = field(default_factory=Route, repr=False)
 
     @classmethod
     def of(cls, pool: AsyncConnectionPool[Any]) -> "Connector":
@@ -48,18 +67,35 @@ class Connector:
         conninfo = complete(await awaited(self.conninfo), label)
         kwargs = ours(await awaited(self.kwargs))
         try:
-            return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **kwargs)
+            connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **kwargs)
+            await self.look(connection)
         except psycopg.Error as error:
             raise refused(error) from error
+        return connection
 
     def open_sync(self, label: str) -> psycopg.Connection[Any]:
         """The same for sync code."""
         conninfo = complete(called(self.conninfo), label)
         kwargs = ours(called(self.kwargs))
         try:
-            return psycopg.Connection.connect(conninfo, autocommit=True, **kwargs)
+            connection = psycopg.Connection.connect(conninfo, autocommit=True, **kwargs)
+            self.look_sync(connection)
         except psycopg.Error as error:
             raise refused(error) from error
+        return connection
+
+    async def look(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Find out, once, whether a pooler is in between."""
+        if self.route.direct is None:
+            async with connection.cursor(row_factory=tuple_row) as cursor:
+                await cursor.execute(BACKEND_PID, prepare=False)
+                self.route.learn(await cursor.fetchone(), connection.info.backend_pid)
+
+    def look_sync(self, connection: psycopg.Connection[Any]) -> None:
+        if self.route.direct is None:
+            with connection.cursor(row_factory=tuple_row) as cursor:
+                cursor.execute(BACKEND_PID, prepare=False)
+                self.route.learn(cursor.fetchone(), connection.info.backend_pid)
 
 
 def complete(conninfo: str, label: str) -> str:

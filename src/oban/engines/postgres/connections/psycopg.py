@@ -26,13 +26,19 @@ LOADERS: Final[Mapping[str, type[Loader]]] = {
 
 
 class AsyncPsycopg:
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    """`prepares` says that what is prepared on it is there for the next statement, too."""
+
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], *, prepares: bool | None = False
+    ) -> None:
         self.connection = connection
+        self.prepares = prepares
 
     async def fetch(self, statement: Statement) -> Rows:
         async with psycopg.AsyncRawCursor(self.connection, row_factory=tuple_row) as cursor:
             query = statement.sql.numbered.encode()
-            await plain(cursor).execute(query, statement.values, prepare=statement.prepare)
+            prepare = statement.prepare if self.prepares else False
+            await plain(cursor).execute(query, statement.values, prepare=prepare)
             # Not asked first whether there are rows: in a pipeline nobody knows before they come.
             return await cursor.fetchall()
 
@@ -44,13 +50,17 @@ class AsyncPsycopg:
 
 
 class SyncPsycopg:
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], *, prepares: bool | None = False
+    ) -> None:
         self.connection = connection
+        self.prepares = prepares
 
     def fetch(self, statement: Statement) -> Rows:
         with psycopg.RawCursor(self.connection, row_factory=tuple_row) as cursor:
             query = statement.sql.numbered.encode()
-            plain(cursor).execute(query, statement.values, prepare=statement.prepare)
+            prepare = statement.prepare if self.prepares else False
+            plain(cursor).execute(query, statement.values, prepare=prepare)
             return cursor.fetchall()
 
     def transaction(self) -> AbstractContextManager[object]:

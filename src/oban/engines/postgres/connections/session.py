@@ -91,9 +91,10 @@ class PostgresSession:
     async def carry_out(
         self, operation: PostgresOperation[T], connection: psycopg.AsyncConnection[Any]
     ) -> T:
-        if operation.name in PREPARED:
+        prepares = self.connector.route.direct
+        if prepares and operation.name in PREPARED:
             await self.renew_plans(connection)
-        return await drive(operation, AsyncPsycopg(connection))
+        return await drive(operation, AsyncPsycopg(connection, prepares=prepares))
 
     async def opened(self) -> psycopg.AsyncConnection[Any]:
         if self.connection is not None and is_lost(self.connection):

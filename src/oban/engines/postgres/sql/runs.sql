@@ -158,7 +158,7 @@ with running as materialized (
   set stopping_at = timezone('UTC', statement_timestamp())
   from running
   where job.id = running.id and job.attempt = running.attempt and job.attempted_by[2] = cast(:uuid as text)
-    and job.state = 'cancelled' and job.stopping_at is null
+    and case job.state when 'cancelled' then job.stopping_at is null else false end
   returning job.id
 )
 select running.id, running.attempt, (select count(*) from marked) as marked_count

@@ -1,0 +1,91 @@
+"""A real PgBouncer in transaction mode, in front of a test's server."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+MISSING = "there is no pgbouncer on this machine"
+
+#: More clients than server connections: whoever relies on a session of his own is found out.
+CONFIG = """
+[databases]
+{name} = host={host} port={port} dbname={name} user={user} password={password}
+
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 8
+max_client_conn = 200
+listen_addr = 127.0.0.1
+listen_port = {listen_port}
+unix_socket_dir =
+auth_type = any
+ignore_startup_parameters = extra_float_digits
+logfile = {folder}/log
+pidfile = {folder}/pid
+"""
+
+
+@contextmanager
+def bouncer(dsn: str) -> Iterator[str]:
+    """The DSN of the same database behind PgBouncer."""
+    assert PROGRAM is not None
+    given = conninfo_to_dict(dsn)
+    port = free_port()
+    folder = Path(tempfile.mkdtemp(prefix="oban-bouncer-"))
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        CONFIG.format(
+            name=given["dbname"],
+            host=given.get("host", "127.0.0.1"),
+            port=given.get("port", 5432),
+            user=given.get("user", "postgres"),
+            password=given.get("password", ""),
+            listen_port=port,
+            folder=folder,
+        )
+    )
+    command = [PROGRAM, str(config)]
+    if os.getuid() == 0:  # it refuses to run as root; the server's account may enter its socket
+        host = str(given.get("host", ""))
+        owner = os.stat(host).st_uid if host.startswith("/") else pwd.getpwnam("nobody").pw_uid
+        for path in (folder, config):
+            os.chown(path, owner, -1)
+        command[1:1] = ["-u", pwd.getpwuid(owner).pw_name]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    through = make_conninfo(host="127.0.0.1", port=port, dbname=given["dbname"], user="anybody")
+    try:
+        wait_for(through)
+        yield through
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(dsn: str, deadline: float = 10.0) -> None:
+    ends = time.monotonic() + deadline
+    while True:
+        try:
+            psycopg.connect(dsn, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            assert time.monotonic() < ends, "pgbouncer does not answer"
+            time.sleep(0.05)
+        else:
+            return
