@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib
+import os
 import time
 from collections.abc import Awaitable
 from dataclasses import fields, replace
@@ -10,12 +11,16 @@ from typing import Any, Final, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
 
-from oban import schema
+from oban import schema, telemetry
 from oban.cli.announcer import Announcer
 from oban.cli.banner import banner, facts, running_text
+from oban.cli.failures import FAILED
+from oban.cli.overrides import overrides
 from oban.cli.plan import Plan
 from oban.cli.signals import StopSignals
+from oban.cli.vitals import Observer
 from oban.cli.watchdog import Watchdog
+from oban.cli.watching import Watched, watch
 from oban.lookup import WorkerFinder
 from oban.oban import Oban
 from oban.options import Options
@@ -27,7 +32,9 @@ T = TypeVar("T")
 CLOSING: Final = 0.3
 
 
-def run_node(plan: Plan, dsn: str, signals: StopSignals, announcer: Announcer) -> None:
+def run_node(
+    plan: Plan, dsn: str, signals: StopSignals, announcer: Announcer, watched: Watched
+) -> None:
     """Run until a signal asks to stop, and then for as long as its jobs may take.
 
     The loop is left as it is, not closed: that would wait for tasks that never end. Whoever calls
@@ -36,7 +43,7 @@ def run_node(plan: Plan, dsn: str, signals: StopSignals, announcer: Announcer) -
     loop = new_loop()
     asyncio.set_event_loop(loop)
     signals.attach(loop)
-    loop.run_until_complete(serve(plan, dsn, signals, announcer))
+    loop.run_until_complete(serve(plan, dsn, signals, announcer, watched))
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -49,12 +56,14 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-async def serve(plan: Plan, dsn: str, signals: StopSignals, announcer: Announcer) -> None:
+async def serve(
+    plan: Plan, dsn: str, signals: StopSignals, announcer: Announcer, watched: Watched
+) -> None:
     pool = await unless_asked(signals, open_pool(dsn, plan.configuration.pool))
     if pool is None:
         return
     try:
-        await run_on(pool, plan, dsn, signals, announcer)
+        await run_on(pool, plan, dsn, signals, announcer, watched=watched)
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSING):
@@ -67,6 +76,8 @@ async def run_on(
     dsn: str,
     signals: StopSignals,
     announcer: Announcer,
+    *,
+    watched: Watched,
 ) -> None:
     if plan.embedded:
         await schema.install(pool, plan.configuration.options.prefix)
@@ -75,11 +86,22 @@ async def run_on(
     if await unless_asked(signals, oban.start()) is None:
         return
     watchdog = Watchdog(oban, signals, announcer)
+    telemetry.attach(WEDGED, WEDGED, lambda *_: os._exit(FAILED))
+    observer = Observer(oban, version)
+    watch(observer, watched)
     told = facts(plan, dsn, version)
-    announcer.tell("oban.node.start", banner(told), **told)
+    if watched.report_to is None:
+        announcer.tell("oban.node.start", banner(told), **told)
+    for override in overrides(oban):
+        announcer.warn(override)
     await signals.asked.wait()
+    observer.stopping = True
     await stop(oban, signals, announcer)
     watchdog.code = 0
+
+
+#: A worker has blocked the event loop for so long that the others count this process as dead.
+WEDGED: Final = "oban.refresher.wedged"
 
 
 def make_oban(pool: AsyncConnectionPool[Any], plan: Plan) -> Oban:

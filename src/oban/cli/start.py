@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,6 +14,7 @@ from oban.cli.announcer import Announcer
 from oban.cli.database import reachable
 from oban.cli.dry_run import print_plan
 from oban.cli.failures import WrongUsage, report
+from oban.cli.health import parse_address
 from oban.cli.logs import LogFormat, LogLevel, configure_logging
 from oban.cli.node import run_node
 from oban.cli.options import (
@@ -24,11 +26,13 @@ from oban.cli.options import (
     configure,
 )
 from oban.cli.plan import Plan, complete
+from oban.cli.processes import Limits, Parent, own_command, process_count
 from oban.cli.reload import run_reloading
 from oban.cli.signals import StopSignals, leave
 from oban.cli.terminal import attended
+from oban.cli.watching import Watched
 from oban.cli.workers import find_workers, make_importable
-from oban.configuration import Configuration
+from oban.configuration import EMBEDDED, Configuration
 
 NODE: Final = "Node"
 CODE: Final = "Code"
@@ -70,6 +74,40 @@ def start(
         typer.Option(
             metavar="SECONDS",
             help="How long running jobs are waited for when stopping.",
+            rich_help_panel=NODE,
+        ),
+    ] = None,
+    processes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Run so many processes, each with these queues and limits; auto: one per core.",
+            rich_help_panel=NODE,
+        ),
+    ] = None,
+    max_memory: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB",
+            min=1,
+            help="With --processes: replace a process that occupies more.",
+            rich_help_panel=NODE,
+        ),
+    ] = None,
+    max_jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="With --processes: replace a process that has run so many jobs.",
+            rich_help_panel=NODE,
+        ),
+    ] = None,
+    health_port: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT",
+            help="Answer HTTP at /ready and /live there, for an orchestrator.",
             rich_help_panel=NODE,
         ),
     ] = None,
@@ -120,7 +158,7 @@ def start(
     as_json: JsonOption = False,
     cron_modules: Annotated[str | None, typer.Option(hidden=True)] = None,
     cron_paths: Annotated[str | None, typer.Option(hidden=True)] = None,
-    processes: Annotated[int | None, typer.Option(hidden=True)] = None,
+    report_to: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run queues until told to stop.
@@ -132,9 +170,15 @@ def start(
 
     oban start --embedded --reload             for development
     oban start --queues default:10,mailers:5   on the database that OBAN_DSN names
+    oban start --queues default:10 --processes auto --health-port 8080
     """
-    if processes not in (None, 1):
-        raise WrongUsage("--processes is not in this version yet; start oban several times")
+    count = 1 if processes is None else process_count(processes)
+    if health_port is not None:
+        parse_address(health_port)
+    if reload and processes is not None:
+        raise WrongUsage("--reload and --processes are both given; give one of them")
+    if processes is None and report_to is None and (max_memory or max_jobs):
+        raise WrongUsage("--max-memory and --max-jobs need --processes, whose parent replaces them")
     if as_json and not dry_run:
         raise WrongUsage("--json goes with --dry-run; for logs there is --log-format json")
     loaded = configure(
@@ -159,7 +203,16 @@ def start(
     chosen = complete(loaded, attended=attended())
     if reload:
         raise typer.Exit(run_reloading(folder, chosen, quick=shutdown_grace_period is None))
-    run(chosen, folder, log_level, log_format or LogFormat.fitting(), parent)
+    form = log_format or LogFormat.fitting()
+    if processes is not None:
+        configure_logging(log_level, form)
+        limits = Limits(max_memory, max_jobs)
+        # Claimed here as well, the embedded server does not stop and start with each child.
+        with reachable(chosen) if chosen.dsn == EMBEDDED else nullcontext():
+            parent_of = Parent(count, own_command(), limits, Announcer(form))
+            raise typer.Exit(parent_of.run(health_port))
+    watched = Watched(health_port, report_to, count_jobs=max_jobs is not None)
+    run(chosen, folder, log_level, form, parent=parent, watched=watched)
 
 
 def application_folder(app_dir: Path | None) -> Path:
@@ -174,7 +227,9 @@ def run(
     folder: Path,
     level: LogLevel,
     log_format: LogFormat,
+    *,
     parent: int | None,
+    watched: Watched,
 ) -> None:
     """Run the node; the process ends here, whatever its code may still do."""
     signals = StopSignals()
@@ -193,7 +248,7 @@ def run(
             announcer.tell("oban.node.embedded", EMBEDDED_NOTE, because=chosen.dsn_source)
         with reachable(chosen) as database:
             signals.release = database.release
-            run_node(plan, database.dsn, signals, announcer)
+            run_node(plan, database.dsn, signals, announcer, watched)
     except KeyboardInterrupt as error:
         code = 0 if signals.first is not None else report(error)
     except BaseException as error:  # noqa: BLE001  # the process ends here with what there is to say

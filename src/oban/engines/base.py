@@ -106,6 +106,10 @@ class Engine(Protocol):
         """The ids that `search` would find, without reading the jobs."""
         ...
 
+    def lags(self, queues: Sequence[str]) -> Operation[dict[str, float]]:
+        """How many seconds the oldest available job of each queue has waited, if there is one."""
+        ...
+
     def counts(self) -> Operation[list[JobCount]]:
         """How many jobs each queue has in each state. Reads every job: slow on large tables."""
         ...

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -92,6 +93,16 @@ class Heart:
 
     async def close(self) -> None:
         await self.thread.close()
+
+    def beat_age(self) -> float | None:
+        """Seconds since a beat was answered, None before the first."""
+        answered_at = self.refresher.answered_at if self.refresher else None
+        return None if answered_at is None else time.monotonic() - answered_at
+
+    def loop_lag(self) -> float:
+        """Seconds that the jobs' loop takes to answer, or has not answered for."""
+        asked = self.watch.asked
+        return self.watch.lag if asked is None else time.monotonic() - asked[1]
 
     def beat_soon(self) -> None:
         """Have the others know what has just changed."""

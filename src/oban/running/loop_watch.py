@@ -88,11 +88,10 @@ class LoopWatch(Generic[T]):
             return
         wedged = self.lag >= self.max_block
         self.report_at = self.lag * 2 if wedged else min(self.lag * 2, self.max_block)
-        metadata: telemetry.Metadata = {"seconds": round(self.lag, 3), "stack": self.stack()}
+        metadata: telemetry.Metadata = {"seconds": round(self.lag, 3)}
         if job := self.culprit(asyncio.current_task(self.loop)):
             metadata["job"] = job
-        if wedged:
-            metadata["stacks"] = all_stacks()
+        metadata["traceback"] = all_stacks() if wedged else self.stack()
         telemetry.execute(f"oban.refresher.{'wedged' if wedged else 'blocked'}", metadata)
 
     def report_unblocked(self) -> None:

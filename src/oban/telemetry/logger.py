@@ -19,6 +19,14 @@ ID = "oban.telemetry.logger"
 WARNINGS = frozenset(
     {
         "oban.job.bad_backoff",
+        "oban.lifeline.outage",
+        "oban.pruner.outage",
+        "oban.refresher.blocked",
+        "oban.refresher.late",
+        "oban.refresher.outage",
+        "oban.refresher.wedged",
+        "oban.scheduler.outage",
+        "oban.signals.deaf",
         "oban.producer.outage",
         "oban.producer.refused",
         "oban.producer.stale",

@@ -51,6 +51,13 @@ class ReadVerbs(Verbs):
             limit=wanted.limit,
         )
 
+    def lags(self, queues: Sequence[str]) -> PostgresOperation[dict[str, float]]:
+        def steps() -> Steps[dict[str, float]]:
+            rows = yield self.sql("queue_lags", queues=list(queues))
+            return {queue: max(0.0, lag) for queue, lag in rows}
+
+        return PostgresOperation("lags", steps, repeatable=True)
+
     def counts(self) -> PostgresOperation[list[JobCount]]:
         def steps() -> Steps[list[JobCount]]:
             rows = yield self.sql("count_jobs")

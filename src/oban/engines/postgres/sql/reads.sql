@@ -24,6 +24,25 @@ from {prefix}.oban_jobs
 group by queue, state
 order by queue, state
 
+-- name: queue_lags
+-- How many seconds the oldest available job of each of :queues has waited. Goes through the priorities,
+-- since the index has the oldest of each. Index: oban_jobs_available_index.
+select
+  queue,
+  cast(extract(
+    epoch from timezone('UTC', statement_timestamp()) - min(oldest.scheduled_at)
+  ) as float8) as lag
+from unnest(cast(:queues as text[])) as queue
+cross join generate_series(0, 9) as priority
+cross join lateral (
+  select job.scheduled_at from {prefix}.oban_jobs as job
+  where job.state = 'available' and job.queue = queue.queue and job.priority = priority.priority
+    and job.attempt < job.max_attempts
+  order by job.scheduled_at, job.id
+  limit 1
+) as oldest
+group by queue
+
 -- name: server_facts
 -- What a start needs to know before it can trust anything else.
 select

@@ -1,0 +1,19 @@
+"""What was commanded of a node's queues, as it is told when the node starts."""
+
+from collections.abc import Iterator
+
+from oban.cli.terminal import moment_text
+from oban.engines.values import EVERY
+from oban.oban import Oban
+
+
+def overrides(oban: Oban) -> Iterator[str]:
+    """What was commanded of the queues that differs from the configuration, and since when."""
+    applied = oban.control.applied if oban.control else {}
+    for (queue, aspect), intent in applied.items():
+        where = "all nodes" if intent.node == EVERY else f"node {intent.node}"
+        until = "" if intent.expires_in is None else f", for {intent.expires_in:.0f} s more"
+        yield (
+            f"queue {queue}: {aspect} is {str(intent.value).lower()} by a command to {where} at "
+            f"{moment_text(intent.set_at)}{until}; `oban queues reset {queue}` forgets it"
+        )
