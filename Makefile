@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Good on two cores: some tests wait for a server or a process.
 PARALLEL ?= 4
 
-.PHONY: demo test check format docs ci clean help
+.PHONY: demo test check chaos bench format docs ci clean help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,14 @@ check: $(VENV)/.ready-dev ## formatting, lint, strict types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(VENV)/.ready-test ## prove the fault table on real processes; ARGS=--long takes its time
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: $(VENV)/.ready-test ## measure promptness, isolation and rescue
+	$(BIN)/python -m benchmarks.promptness
+	$(BIN)/python -m benchmarks.isolation
+	$(BIN)/python -m benchmarks.rescue
 
 format: $(VENV)/.ready-dev ## format and fix what can be fixed
 	$(BIN)/ruff format .

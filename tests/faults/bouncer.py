@@ -20,7 +20,7 @@ MISSING = "there is no pgbouncer on this machine"
 #: More clients than server connections: whoever relies on a session of his own is found out.
 CONFIG = """
 [databases]
-{name} = host={host} port={port} dbname={name} user={user} password={password}
+{name} = {target}
 
 [pgbouncer]
 pool_mode = transaction
@@ -47,10 +47,11 @@ def bouncer(dsn: str) -> Iterator[str]:
     config.write_text(
         CONFIG.format(
             name=given["dbname"],
-            host=given.get("host", "127.0.0.1"),
-            port=given.get("port", 5432),
-            user=given.get("user", "postgres"),
-            password=given.get("password", ""),
+            target=" ".join(
+                f"{key}={given[key]}"
+                for key in ("host", "port", "dbname", "user", "password")
+                if given.get(key)
+            ),
             listen_port=port,
             folder=folder,
         )
