@@ -75,9 +75,16 @@ class QueueControl(Client):
         return await self.engine.execute(self.engine.intents(self.name))
 
     async def list_queues(self) -> list[QueueInfo]:
-        """What each queue does on each node, as the last heartbeats told."""
+        """What each queue does on each node, as the last heartbeats told.
+
+        One that fell silent is among them until its jobs are rescued.
+        """
         producers = await self.engine.execute(self.engine.known_producers())
-        return [queue_info(each) for each in producers]
+        return [
+            queue_info(each)
+            for each in producers
+            if each.beat_age is not None or each.running_count
+        ]
 
     async def command(
         self,

@@ -48,6 +48,7 @@ async def test_elsewhere_every_line_is_json(application: Application, oban_dsn: 
     told = {event["event"]: event for event in events(process)}
     assert list(told) == [
         "oban.node.warning",
+        "oban.leader.change",
         "oban.node.start",
         "oban.job.start",
         "oban.job.stop",

@@ -21,7 +21,7 @@ def test_help_names_every_command_in_its_group(command: Command) -> None:
     for group, names in {
         "Run": ["start", "version"],
         "Tables": ["install", "migrate", "uninstall"],
-        "Jobs": ["status", "jobs"],
+        "Jobs and queues": ["status", "jobs", "queues", "cron"],
     }.items():
         panel = shown.partition(f"─ {group} ─")[2].partition("╰")[0]
         assert all(f"│ {name} " in panel for name in names), group
@@ -51,7 +51,6 @@ def test_without_a_command_help_is_shown_as_wrong_usage(command: Command) -> Non
         (["jobs", "show"], "ID"),
         (["start", "--log-level", "loud"], "--log-level"),
         (["start", "--app-dir", "nowhere"], "--app-dir is nowhere, which is no folder"),
-        (["start", "--processes", "2"], "--processes is not in this version yet"),
         (["start", "--embedded", "--dsn", "dbname=x"], "--embedded and --dsn are both given"),
         (["start", "--json"], "--json goes with --dry-run"),
     ],
@@ -74,8 +73,8 @@ def test_wrong_usage_is_one_message_and_code_2(
         (["--pool-min-size", "-1"], "--pool-min-size"),
         (["--shutdown-grace-period", "-1"], "--shutdown-grace-period"),
         (["--prefix", " "], "--prefix"),
-        (["--cron-modules", "app.cron"], "--cron-modules: cron is not in this version yet"),
-        (["--cron-paths", "cron"], "--cron-paths: cron is not in this version yet"),
+        (["--cron-modules", "app.cron"], "cron_modules names app.cron: there is no such module"),
+        (["--cron-paths", "cron"], "cron_paths names cron, which does not exist"),
         (["--config", "missing.toml"], "missing.toml does not exist"),
         (["--dsn", "mysql://x"], "is not a connection string that PostgreSQL can read"),
         ([], "no queues are configured"),

@@ -11,7 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oban.engines.postgres.channels import MAX_INFLATED, Channels, decode
-from oban.engines.values import Due, Inserted, Stop, Undecodable
+from oban.engines.values import (
+    Commanded,
+    Due,
+    ForeignCommand,
+    Inserted,
+    Resigned,
+    Stop,
+    Undecodable,
+)
 
 CHANNELS = Channels.of("public")
 KEYS = st.sampled_from(["at", "queue", "action", "job_id"])
@@ -35,7 +43,8 @@ objects = st.dictionaries(st.text(max_size=20), values, max_size=5)
 
 
 def test_channels_are_named_by_the_prefix() -> None:
-    assert CHANNELS.all == ("public.oban_insert", "public.oban_signal", "public.oban_due")
+    names = ("insert", "signal", "leader", "due", "control")
+    assert CHANNELS.all == tuple(f"public.oban_{name}" for name in names)
     assert Channels.of('a "b"').insert == 'a "b".oban_insert'
 
 
@@ -47,7 +56,14 @@ def test_what_every_package_says_is_read(codec: Any) -> None:
     assert read(CHANNELS.insert, {"queue": "mailers"}) == Inserted("mailers")
     assert read(CHANNELS.due, {"at": 17.5}) == Due(17.5)
     assert read(CHANNELS.signal, {"action": "pkill", "job_id": 7}) == Stop(7)
-    assert read(CHANNELS.signal, {"action": "pause", "queue": "*", "ident": "any"}) is None
+    pause = {"action": "pause", "queue": "*", "ident": "any"}
+    assert read(CHANNELS.signal, pause) == ForeignCommand("pause", "*", "any")
+    scale = {"action": "scale", "queue": "q", "ident": "Oban.web-1", "limit": 3}
+    assert read(CHANNELS.signal, scale) == ForeignCommand("scale", "q", "Oban.web-1", limit=3)
+    assert read(CHANNELS.leader, {"down": "Oban"}) is None
+    assert read(CHANNELS.leader, {"action": "resign", "name": "Oban"}) == Resigned("Oban")
+    assert read(CHANNELS.control, {"name": "Oban"}) == Commanded("Oban")
+    assert read(CHANNELS.control, {"probe": "1"}) is None
     assert read(CHANNELS.signal, {}) is None
 
 

@@ -120,6 +120,7 @@ class TestWhereFrom:
             shutdown_grace_period=30,
             cancel_grace_period=2.5,
             listen_dsn="host=direct",
+            leadership=False,
             worker_modules=("app.workers",),
             stager=StagerOptions(interval=0.5),
             queues={
@@ -151,6 +152,7 @@ class TestWhereFrom:
             "OBAN_CANCEL_GRACE_PERIOD": "2.5",
             "OBAN_LISTEN_DSN": "host=direct",
             "OBAN_WORKER_MODULES": "app.workers",
+            "OBAN_LEADERSHIP": "no",
         }
         found = load(environ=environ, cwd=tmp_path)
         assert found.dsn == SECRET
@@ -160,6 +162,7 @@ class TestWhereFrom:
             shutdown_grace_period=30,
             cancel_grace_period=2.5,
             listen_dsn="host=direct",
+            leadership=False,
             worker_modules=("app.workers",),
             queues={"default": QueueOptions(limit=10), "mailers": QueueOptions()},
         )
@@ -356,8 +359,8 @@ class TestRefusals:
             ("node = 2026-01-01", ", line 1: node is datetime.date(2026, 1, 1); it is text"),
             ("queues = 5", ", line 1: queues is 5; it is a table of names and their options"),
             ('cron_modules = "a"', ", line 1: cron_modules is 'a'; it is a list"),
-            ("[pruner]\nmax_age = 60", ", line 2: pruner is {'max_age': 60}, and pruner is not in"),
-            ("leadership = true", ", line 1: leadership is True, and leadership is not in this"),
+            ("[pruner]\nmax_age = -1", ", line 2: pruner.max_age is -1; it is a number of seconds"),
+            ("[limits]\na = 1", ", line 2: limits is {'a': 1}, and limits is not in this version"),
             ("oban = 5", ": oban is 5; it is a table of options"),
             ("prefix =", " is not valid TOML: Invalid value (at end of document)"),
             ("prefix = 1 2\n", " is not valid TOML: Expected newline or end of document after a "),

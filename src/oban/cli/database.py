@@ -36,7 +36,8 @@ async def client(loaded: Configuration) -> AsyncIterator[Oban]:
     with reachable(loaded) as database:
         pool = await open_pool(database.dsn, replace(loaded.pool, min_size=1))
         try:
-            async with Oban(pool=pool, prefix=loaded.options.prefix) as oban:
+            options = loaded.options
+            async with Oban(pool=pool, name=options.name, prefix=options.prefix) as oban:
                 yield oban
         finally:
             await pool.close()

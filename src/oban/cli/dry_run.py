@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from oban.cli import crontab
 from oban.cli.plan import Plan, complete
 from oban.cli.terminal import counted, output, print_json, printable, warn
 from oban.cli.workers import find_workers
@@ -17,6 +18,8 @@ from oban.errors import ConfigurationError
 from oban.options import Part
 
 DEFAULT = "default"
+#: Runs of the crontab that are shown.
+NEXT = 10
 
 
 def print_plan(loaded: Configuration, app_dir: Path, *, as_json: bool, attended: bool) -> None:
@@ -26,7 +29,7 @@ def print_plan(loaded: Configuration, app_dir: Path, *, as_json: bool, attended:
         loaded = complete(loaded, attended=attended)
     except ConfigurationError as error:
         problem = error
-    plan = Plan(loaded, app_dir, find_workers(app_dir, loaded.options.worker_modules))
+    plan = Plan(loaded, app_dir, find_workers(app_dir, loaded.options.worker_modules, loaded))
     if as_json:
         print_json(document(plan, problem))
     else:
@@ -43,6 +46,11 @@ def document(plan: Plan, problem: ConfigurationError | None) -> dict[str, Any]:
         },
         "app_dir": str(plan.app_dir),
         "workers": list(plan.workers.names),
+        "crontab": [crontab.document(each) for each in crontab.entries(plan.configuration)],
+        "next_runs": [
+            {"at": slot, "name": periodic.name}
+            for slot, periodic in crontab.coming(plan.configuration, NEXT)
+        ],
         "passed_over": dict(plan.workers.passed_over),
         "warnings": list(plan.warnings()),
         "problem": None if problem is None else str(problem),
@@ -62,6 +70,15 @@ def print_tables(plan: Plan) -> None:
     console.print(Text(counted(len(names), "worker") + f" found in {plan.app_dir}", "bold"))
     for name in names:
         console.print(Text(f"  {name}"), soft_wrap=True)
+    if entries := crontab.entries(plan.configuration):
+        console.print()
+        console.print(crontab.crontab_table(entries, with_last=False))
+        console.print()
+        console.print(Text("The next runs", "bold"))
+        zone = plan.configuration.options.scheduler.timezone
+        for slot, periodic in crontab.coming(plan.configuration, NEXT):
+            when = crontab.local(slot, periodic.timezone or zone)
+            console.print(Text(f"  {when}  {printable(periodic.name)}"), soft_wrap=True)
     for warning in plan.warnings():
         warn(warning)
 

@@ -39,7 +39,6 @@ def complete(loaded: Configuration, *, attended: bool) -> Configuration:
     A service gets a ConfigurationError instead: one whose variables were forgotten must not run an
     empty queue.
     """
-    refuse_cron(loaded)
     if loaded.dsn is None:
         if not attended:
             require_dsn(loaded)
@@ -60,11 +59,3 @@ NO_QUEUES = (
     "  OBAN_QUEUES=default:10,mailers:5 in the environment\n"
     "  [queues] in oban.toml, or [tool.oban.queues] in pyproject.toml, with default = 10"
 )
-
-
-def refuse_cron(loaded: Configuration) -> None:
-    for key in ("cron_modules", "cron_paths"):
-        if getattr(loaded, key):
-            raise ConfigurationError(
-                f"{loaded.sources.get(key, key)}: cron is not in this version yet; remove {key}"
-            )

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from oban.cli.cron import cron
 from oban.cli.failures import report
 from oban.cli.jobs import jobs
+from oban.cli.queues import queues
 from oban.cli.start import start
 from oban.cli.status import status
 from oban.cli.tables import install, migrate, uninstall
@@ -24,7 +26,7 @@ app = typer.Typer(
 
 RUN = "Run"
 DATABASE = "Tables"
-LOOK_AFTER = "Jobs"
+LOOK_AFTER = "Jobs and queues"
 
 app.command(rich_help_panel=RUN)(start)
 app.command(rich_help_panel=RUN)(version)
@@ -33,6 +35,8 @@ app.command(rich_help_panel=DATABASE)(migrate)
 app.command(rich_help_panel=DATABASE)(uninstall)
 app.command(rich_help_panel=LOOK_AFTER)(status)
 app.add_typer(jobs, rich_help_panel=LOOK_AFTER)
+app.add_typer(queues, rich_help_panel=LOOK_AFTER)
+app.add_typer(cron, rich_help_panel=LOOK_AFTER)
 
 
 def show_version(wanted: bool) -> None:
@@ -54,6 +58,7 @@ def oban(
     oban install                      make tables where OBAN_DSN points to
     oban start --queues default:10    run jobs there
     oban jobs list --state retryable  see what failed and is tried again
+    oban queues pause mailers         pause a queue on all nodes
     """
 
 

@@ -31,7 +31,7 @@ from oban.cli.reload import run_reloading
 from oban.cli.signals import StopSignals, leave
 from oban.cli.terminal import attended
 from oban.cli.watching import Watched
-from oban.cli.workers import find_workers, make_importable
+from oban.cli.workers import application_folder, find_workers, make_importable
 from oban.configuration import EMBEDDED, Configuration
 
 NODE: Final = "Node"
@@ -215,13 +215,6 @@ def start(
     run(chosen, folder, log_level, form, parent=parent, watched=watched)
 
 
-def application_folder(app_dir: Path | None) -> Path:
-    folder = (app_dir or Path.cwd()).resolve()
-    if not folder.is_dir():
-        raise WrongUsage(f"--app-dir is {app_dir}, which is no folder")
-    return folder
-
-
 def run(
     chosen: Configuration,
     folder: Path,
@@ -240,7 +233,7 @@ def run(
             end_with(parent)
         configure_logging(level, log_format)
         make_importable(folder)
-        plan = Plan(chosen, folder, find_workers(folder, chosen.options.worker_modules))
+        plan = Plan(chosen, folder, find_workers(folder, chosen.options.worker_modules, chosen))
         announcer = Announcer(log_format)
         for warning in plan.warnings():
             announcer.warn(warning)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oban.cli.failures import Failed
+from oban.cli.failures import Failed, WrongUsage
+from oban.configuration import Configuration
 from oban.errors import ConfigurationError
-from oban.lookup import discover, import_all
+from oban.lookup import Discovery, discover, import_all
 from oban.worker import registered
 
 
@@ -25,6 +26,13 @@ class Workers:
             yield f"{name} is passed over: {reason}"
 
 
+def application_folder(app_dir: Path | None) -> Path:
+    folder = (app_dir or Path.cwd()).resolve()
+    if not folder.is_dir():
+        raise WrongUsage(f"--app-dir is {app_dir}, which is no folder")
+    return folder
+
+
 def make_importable(app_dir: Path) -> None:
     """Put an application's folder, and its `src/` if it has one, in front of `sys.path`.
 
@@ -39,13 +47,19 @@ def make_importable(app_dir: Path) -> None:
             sys.path.insert(0, str(folder))
 
 
-def find_workers(app_dir: Path, modules: Sequence[str] | None) -> Workers:
+def find_workers(
+    app_dir: Path, modules: Sequence[str] | None, loaded: Configuration | None = None
+) -> Workers:
     """Import the modules that hold workers: those under `app_dir`, or among the ones named.
+
+    The `cron_modules` and `cron_paths` of a configuration are looked into as well.
 
     A module that cannot be imported is passed over, and its jobs go back to the table for nodes
     that know them. One that was named must be there: raises ConfigurationError, or Failed.
     """
     found = discover(app_dir, modules)
+    if loaded is not None:
+        add_cron(found, loaded)
     errors = {name: described(error) for name, error in import_all(found.modules).items()}
     for name in modules or ():
         if name in found.skipped:
@@ -53,6 +67,22 @@ def find_workers(app_dir: Path, modules: Sequence[str] | None) -> Workers:
         if name in errors:
             raise Failed(f"worker_modules names {name}, which cannot be imported: {errors[name]}")
     return Workers(tuple(sorted(registered())), {**found.skipped, **errors})
+
+
+def add_cron(found: Discovery, loaded: Configuration) -> None:
+    """Look where the published package would look for crontabs."""
+    if loaded.cron_modules:
+        more = discover(None, loaded.cron_modules)
+        for name in loaded.cron_modules:
+            if name in more.skipped:
+                raise ConfigurationError(f"cron_modules names {name}: {more.skipped[name]}")
+        found.modules[:] = sorted({*found.modules, *more.modules})
+    for text in loaded.cron_paths:
+        path = Path(text)
+        if not path.exists():
+            raise ConfigurationError(f"cron_paths names {text}, which does not exist")
+        more = discover(path if path.is_dir() else path.parent)
+        found.modules[:] = sorted({*found.modules, *more.modules})
 
 
 def described(error: BaseException) -> str:

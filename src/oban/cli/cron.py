@@ -1,0 +1,69 @@
+"""`oban cron list`: the jobs that the calendar enqueues."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oban.cli.crontab import crontab_table, document, entries
+from oban.cli.database import client
+from oban.cli.options import (
+    ConfigOption,
+    DsnOption,
+    EmbeddedOption,
+    JsonOption,
+    PrefixOption,
+    configure,
+)
+from oban.cli.terminal import output, print_json, say, warn
+from oban.cli.workers import application_folder, find_workers, make_importable
+
+cron = typer.Typer(name="cron", help="Show what the calendar enqueues.", no_args_is_help=True)
+
+
+@cron.callback()
+def cron_commands() -> None:
+    """Show what the calendar enqueues."""
+
+
+@cron.command("list")
+def list_entries(
+    *,
+    app_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the application's code lies, by default here."),
+    ] = None,
+    modules: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE,…", help="Take workers only from these modules or packages."),
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """List the entries of the application's crontab: when each runs next, and when it ran last."""
+    loaded = configure(config, dsn, embedded, prefix, worker_modules=modules)
+    folder = application_folder(app_dir)
+    make_importable(folder)
+    workers = find_workers(folder, loaded.options.worker_modules, loaded)
+
+    async def look() -> None:
+        async with client(loaded) as oban:
+            engine = oban.engine
+            slots = await engine.execute(engine.last_slots(oban.name))
+            ids = [slot.job_id for slot in slots if slot.job_id is not None]
+            jobs = await engine.execute(engine.get(ids))
+        found = entries(loaded, slots, jobs)
+        if as_json:
+            print_json([document(each) for each in found])
+        elif found:
+            output().print(crontab_table(found, with_last=True))
+        else:
+            say("no worker found here has a `cron` entry, and the configuration adds none")
+
+    asyncio.run(look())
+    for warning in workers.warnings():
+        warn(warning)

@@ -1,0 +1,123 @@
+"""What queues do, on which nodes, and what was commanded of them: as a table and as a document."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from oban.cli.terminal import moment_text, printable, relative
+from oban.engines.values import EVERY, Intent
+from oban.running.control import newest
+from oban.running.producer import QueueInfo
+
+
+def is_silent(info: QueueInfo) -> bool:
+    """Whether its process may be taken for dead: it has given no sign of life for too long."""
+    beat_age, max_age = info.meta.get("beat_age"), info.meta.get("max_age")
+    return not isinstance(beat_age, float) or (
+        isinstance(max_age, float | int) and beat_age > max_age
+    )
+
+
+def remarks(info: QueueInfo, commands: Sequence[Intent]) -> list[str]:
+    """What an operator should know of it beside the numbers."""
+    found = []
+    if is_silent(info):
+        found.append("silent: it has died, or cannot reach the database")
+    elif info.meta.get("shutdown_started_at"):
+        found.append("shutting down")
+    lag = info.meta.get("loop_lag")
+    if isinstance(lag, float) and lag >= 1:
+        found.append(f"event loop blocked for {lag:.1f} s")
+    found += [
+        f"{command.aspect} is not {said(command)}, as commanded"
+        for command in differing(info, commands)
+    ]
+    return found
+
+
+def differing(info: QueueInfo, commands: Sequence[Intent]) -> list[Intent]:
+    """Commands that hold for it and that it does not do: not yet, or a foreign one came after."""
+    has = {
+        "limit": info.limit,
+        "paused": info.paused,
+        "running": not info.meta.get("shutdown_started_at"),
+    }
+    holding = (
+        newest(commands, info.queue, info.node, aspect) for aspect in ("limit", "paused", "running")
+    )
+    return [each for each in holding if each is not None and has[each.aspect] != each.value]
+
+
+def said(command: Intent) -> str:
+    return str(command.value).lower()
+
+
+def scope(command: Intent) -> str:
+    return "all nodes" if command.node == EVERY else f"node {command.node}"
+
+
+def queue_table(infos: Sequence[QueueInfo], commands: Sequence[Intent]) -> Table:
+    table = Table("queue", "node", box=None, pad_edge=False, header_style="bold")
+    table.add_column("running", justify="right")
+    table.add_column("limit", justify="right")
+    for name in ("state", "heartbeat", "remarks"):
+        table.add_column(name, overflow="fold")
+    for info in sorted(infos, key=lambda each: (each.queue, each.node)):
+        age = info.meta.get("beat_age")
+        table.add_row(
+            Text(printable(info.queue)),
+            Text(printable(info.node)),
+            str(len(info.running)),
+            str(info.limit),
+            Text("paused", "yellow") if info.paused else Text("runs", "green"),
+            f"{age:.0f}s ago" if isinstance(age, float) else "never",
+            Text("; ".join(remarks(info, commands)), "red"),
+        )
+    return table
+
+
+def command_table(commands: Sequence[Intent]) -> Table:
+    table = Table("queue", "for", "command", "since", box=None, pad_edge=False, header_style="bold")
+    for each in commands:
+        ends = "" if each.expires_in is None else f", for {each.expires_in:.0f} s more"
+        table.add_row(
+            Text("all queues" if each.queue == EVERY else printable(each.queue)),
+            Text(printable(scope(each))),
+            Text(f"{each.aspect} {said(each)}{ends}"),
+            f"{moment_text(each.set_at)} ({relative(each.set_at)})",
+        )
+    return table
+
+
+def document(infos: Sequence[QueueInfo], commands: Sequence[Intent]) -> dict[str, Any]:
+    return {
+        "queues": [
+            {
+                "queue": info.queue,
+                "node": info.node,
+                "uuid": info.uuid,
+                "limit": info.limit,
+                "paused": info.paused,
+                "running": info.running,
+                "started_at": info.started_at,
+                "silent": is_silent(info),
+                "remarks": remarks(info, commands),
+                "meta": info.meta,
+            }
+            for info in infos
+        ],
+        "commands": [
+            {
+                "queue": each.queue,
+                "node": each.node,
+                "aspect": each.aspect,
+                "value": each.value,
+                "version": each.version,
+                "set_at": each.set_at,
+                "expires_in": each.expires_in,
+            }
+            for each in commands
+        ],
+    }

@@ -1,0 +1,274 @@
+"""`oban queues`: what the queues do, and commands that hold until they are taken back."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+import typer
+
+from oban.cli.database import client
+from oban.cli.failures import WrongUsage
+from oban.cli.options import (
+    ConfigOption,
+    DsnOption,
+    EmbeddedOption,
+    JsonOption,
+    PrefixOption,
+    configure,
+)
+from oban.cli.queue_table import command_table, differing, document, is_silent, queue_table
+from oban.cli.terminal import counted, output, print_json, say
+from oban.configuration import Configuration
+from oban.engines.values import EVERY
+from oban.oban import Oban
+from oban.running.control import newest
+from oban.running.producer import QueueInfo
+
+queues = typer.Typer(
+    name="queues",
+    help="List, pause, resume, scale, start and stop queues, on all nodes or on one.",
+    no_args_is_help=True,
+)
+
+#: Seconds that a command waits for the nodes to obey: a heartbeat, and a little.
+OBEYING: Final = 5.0
+LENGTHS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE", show_default=False)]
+MaybeQueue = Annotated[str | None, typer.Argument(metavar="QUEUE", show_default=False)]
+AllOption = Annotated[bool, typer.Option("--all", help="All queues.")]
+NodeOption = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NAME", help="Only on this node, instead of on all."),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN",
+        help="Resume by itself: after 30m, 2h or 1d, or at a time as 2030-01-31T08:00+01:00.",
+    ),
+]
+
+Act = Callable[[Oban], Awaitable[object]]
+
+
+@queues.command("list")
+def list_queues(
+    *,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Show what each queue does on each node, and what was commanded of them."""
+    loaded = configure(config, dsn, embedded, prefix)
+
+    async def look() -> None:
+        async with client(loaded) as oban:
+            infos, commands = await oban.list_queues(), await oban.list_commands()
+        if as_json:
+            print_json(document(infos, commands))
+            return
+        console = output()
+        console.print(queue_table(infos, commands) if infos else "no node runs a queue")
+        if commands:
+            console.print()
+            console.print(command_table(commands))
+
+    asyncio.run(look())
+
+
+@queues.command()
+def pause(
+    *,
+    queue: MaybeQueue = None,
+    every: AllOption = False,
+    node: NodeOption = None,
+    until: UntilOption = None,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Claim no more jobs of a queue; those that run go on.
+
+    oban queues pause mailers --until 2h
+    oban queues pause --all --node web-1
+    """
+    ends = parse_until(until)
+    name = one_or_all(queue, every)
+
+    def act(oban: Oban) -> Awaitable[object]:
+        if name == EVERY:
+            return oban.pause_all_queues(node=node, until=ends)
+        return oban.pause_queue(name, node=node, until=ends)
+
+    carry_out(configure(config, dsn, embedded, prefix), act, name, node, "paused")
+
+
+@queues.command()
+def resume(
+    *,
+    queue: MaybeQueue = None,
+    every: AllOption = False,
+    node: NodeOption = None,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Claim jobs of a queue again."""
+    name = one_or_all(queue, every)
+
+    def act(oban: Oban) -> Awaitable[object]:
+        if name == EVERY:
+            return oban.resume_all_queues(node=node)
+        return oban.resume_queue(name, node=node)
+
+    carry_out(configure(config, dsn, embedded, prefix), act, name, node, "resumed")
+
+
+@queues.command()
+def scale(
+    *,
+    queue: QueueArgument,
+    limit: Annotated[int, typer.Argument(metavar="LIMIT", show_default=False)],
+    node: NodeOption = None,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Run up to LIMIT jobs of a queue at once in each process that runs it."""
+
+    def act(oban: Oban) -> Awaitable[object]:
+        return oban.scale_queue(queue, limit, node=node)
+
+    loaded = configure(config, dsn, embedded, prefix)
+    carry_out(loaded, act, queue, node, f"scaled to {limit} in each process")
+
+
+@queues.command()
+def start(
+    *,
+    queue: QueueArgument,
+    limit: Annotated[int | None, typer.Option(help="How many at once in each process.")] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="Start it, but claim nothing.")] = False,
+    node: NodeOption = None,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Run a queue, also where it is not configured, and on nodes that start later."""
+
+    def act(oban: Oban) -> Awaitable[object]:
+        return oban.start_queue(queue, limit, True if paused else None, node=node)
+
+    carry_out(configure(config, dsn, embedded, prefix), act, queue, node, "started")
+
+
+@queues.command()
+def stop(
+    *,
+    queue: QueueArgument,
+    node: NodeOption = None,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Run a queue no more; its jobs may finish within the grace period."""
+
+    def act(oban: Oban) -> Awaitable[object]:
+        return oban.stop_queue(queue, node=node)
+
+    carry_out(configure(config, dsn, embedded, prefix), act, queue, node, "stopped")
+
+
+@queues.command()
+def reset(
+    *,
+    queue: MaybeQueue = None,
+    every: AllOption = False,
+    node: NodeOption = None,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Forget what was commanded of a queue: the configuration of each node holds again."""
+    name = one_or_all(queue, every)
+
+    def act(oban: Oban) -> Awaitable[object]:
+        if name == EVERY:
+            return oban.reset_all_queues(node=node)
+        return oban.reset_queue(name, node=node)
+
+    carry_out(configure(config, dsn, embedded, prefix), act, name, node, "as configured")
+
+
+def one_or_all(queue: str | None, every: bool) -> str:
+    if (queue is None) != every:
+        raise WrongUsage("name one QUEUE, or give --all")
+    return EVERY if queue is None else queue
+
+
+def parse_until(text: str | None) -> datetime | timedelta | None:
+    if text is None:
+        return None
+    if length := re.fullmatch(r"(\d{1,9})([smhd])", text):
+        return timedelta(seconds=int(length[1]) * LENGTHS[length[2]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise WrongUsage(
+            f"--until is {text!r}; it is a length as 90s, 30m, 2h or 1d, or a time as "
+            "2030-01-31T08:00+01:00"
+        ) from None
+    # A person at a terminal means the time of this machine.
+    return moment.astimezone() if moment.tzinfo is None else moment
+
+
+def carry_out(loaded: Configuration, act: Act, queue: str, node: str | None, became: str) -> None:
+    """Store the command; then wait, a little, until the nodes that live have obeyed."""
+
+    async def command() -> list[QueueInfo]:
+        async with client(loaded) as oban:
+            await act(oban)
+            async with asyncio.timeout(OBEYING * 2):
+                return await obeyed(oban, queue, node)
+
+    infos = asyncio.run(command())
+    what = "all queues" if queue == EVERY else f"queue {queue}"
+    where = "all nodes" if node is None else f"node {node}"
+    output().print(f"{what}: {became}, on {where}", soft_wrap=True)
+    if not infos:
+        say("no node runs it now; those that start obey")
+
+
+async def obeyed(oban: Oban, queue: str, node: str | None) -> list[QueueInfo]:
+    """Those concerned that live; tells of the nodes that have not obeyed after a heartbeat."""
+    ends = asyncio.get_running_loop().time() + OBEYING
+    while True:
+        commands = await oban.list_commands()
+        living = [info for info in await oban.list_queues() if not is_silent(info)]
+        concerned = [
+            info for info in living if queue in (EVERY, info.queue) and node in (None, info.node)
+        ]
+        late = {info.node for info in concerned if differing(info, commands)}
+        running = {info.node for info in concerned}
+        for each in {info.node for info in living if node in (None, info.node)} - running:
+            started = newest(commands, queue, each, "running")
+            if started is not None and started.value:
+                late.add(each)
+        if not late:
+            return concerned
+        if asyncio.get_running_loop().time() >= ends:
+            names = ", ".join(sorted(late))
+            say(("warning: ", "yellow"), f"not obeyed yet by {counted(len(late), 'node')}: {names}")
+            return concerned
+        await asyncio.sleep(0.1)

@@ -1,0 +1,74 @@
+"""`oban cron list` and the crontab of `oban start --dry-run`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.application import Application
+from tests.cli.conftest import Command
+
+from oban.worker import forget
+
+CRONTAB = """
+from oban import job
+
+@job(cron=["@hourly", {"expr": "30 2 * * *", "timezone": "Europe/Berlin", "name": "nightly"}])
+def tidy():
+    pass
+"""
+
+
+@pytest.fixture
+def crontab(application: Application, tmp_path: Path) -> None:
+    application.write("tidying_up.py", CRONTAB)
+    application.write(
+        "oban.toml",
+        '[[scheduler.entries]]\nworker = "app.Far"\nexpr = "0 0 1 1 *"\nname = "new year"\n',
+    )
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    yield
+    forget("tidying_up.tidy")
+    sys.modules.pop("tidying_up", None)
+
+
+def test_the_entries_are_listed_with_their_next_and_last_runs(oban: Command, crontab: None) -> None:
+    shown = {each["name"]: each for each in oban("cron", "list", "--json").json}
+    assert set(shown) == {"nightly", "new year", "tidying_up.tidy @hourly"}
+    nightly = shown["nightly"]
+    assert (nightly["expr"], nightly["timezone"]) == ("30 2 * * *", "Europe/Berlin")
+    assert nightly["last_at"] is None
+    assert nightly["next_at"].endswith(("00:30:00+00:00", "01:30:00+00:00"))
+    lines = oban("cron", "list").out.splitlines()
+    assert any("02:30 (in" in line and line.startswith("nightly") for line in lines)
+    assert all(line.rstrip().endswith("never") for line in lines[1:])
+
+
+def test_a_dry_run_shows_the_next_ten(command: Command, crontab: None) -> None:
+    arguments = ("start", "--dry-run", "--dsn", "postgresql://nowhere/x", "--queues", "a:1")
+    ran = command(*arguments, "--json")
+    shown = json.loads(ran.out)
+    assert len(shown["next_runs"]) == 10
+    moments = [each["at"] for each in shown["next_runs"]]
+    assert moments == sorted(moments)
+    assert "tidying_up.tidy @hourly" in {each["name"] for each in shown["next_runs"]}
+    text = command(*arguments).out
+    assert "The next runs" in text
+
+
+def test_no_entries_is_said(oban: Command) -> None:
+    assert "no worker found here has a `cron` entry" in oban("cron", "list").err
+
+
+def test_modules_and_paths_of_the_published_package_are_looked_into(
+    command: Command, application: Application, tmp_path: Path
+) -> None:
+    arguments = ("start", "--dry-run", "--dsn", "postgresql://nowhere/x", "--queues", "a:1")
+    ran = command(*arguments, "--cron-modules", "no.such.module")
+    assert "cron_modules names no.such.module" in ran.err
+    ran = command(*arguments, "--cron-paths", "no/such/folder")
+    assert "cron_paths names no/such/folder, which does not exist" in ran.err
