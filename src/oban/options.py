@@ -165,7 +165,7 @@ class KeepQueueOptions(KeepOptions):
 class PrunerOptions(KeepQueueOptions):
     """What is kept of finished jobs: of all, of a state, of a queue, of a state in a queue."""
 
-    max_age: Annotated[float | None, Range(0, 36_500 * DAY)] = DAY
+    max_age: Annotated[float | None, Range(0, 36_500 * DAY)] = 86_400.0
     queues: Mapping[str, KeepQueueOptions] = field(default_factory=dict)
     enabled: bool = True
     interval: Annotated[float, Range(0.05, DAY)] = 60.0

@@ -9,11 +9,15 @@ from tests.docs.pages import NAMES, ROOT
 from oban import Job, settings
 from oban.options import (
     LATER,
+    LifelineOptions,
     Options,
     Part,
     PoolOptions,
+    PrunerOptions,
     QueueOptions,
+    RefresherOptions,
     Rule,
+    SchedulerOptions,
     StagerOptions,
     rules,
 )
@@ -21,7 +25,17 @@ from oban.worker.options import LATER_OPTIONS, OPTION_NAMES
 
 Row = Sequence[str]
 
-PARTS = {part.__name__: part for part in (QueueOptions, StagerOptions)}
+PARTS = {
+    part.__name__: part
+    for part in (
+        LifelineOptions,
+        PrunerOptions,
+        QueueOptions,
+        RefresherOptions,
+        SchedulerOptions,
+        StagerOptions,
+    )
+}
 CONFIGURATION = "docs/configuration.md"
 
 

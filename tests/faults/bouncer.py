@@ -59,7 +59,8 @@ def bouncer(dsn: str) -> Iterator[str]:
     command = [PROGRAM, str(config)]
     if os.getuid() == 0:  # it refuses to run as root; the server's account may enter its socket
         host = str(given.get("host", ""))
-        owner = os.stat(host).st_uid if host.startswith("/") else pwd.getpwnam("nobody").pw_uid
+        on_socket = host.startswith("/")
+        owner = Path(host).stat().st_uid if on_socket else pwd.getpwnam("nobody").pw_uid
         for path in (folder, config):
             os.chown(path, owner, -1)
         command[1:1] = ["-u", pwd.getpwuid(owner).pw_name]

@@ -212,7 +212,7 @@ def reset(
 
 
 def one_or_all(queue: str | None, every: bool) -> str:
-    if (queue is None) != every:
+    if (queue is None) != every or queue == EVERY:
         raise WrongUsage("name one QUEUE, or give --all")
     return EVERY if queue is None else queue
 
