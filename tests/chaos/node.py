@@ -80,6 +80,16 @@ class Holding(Noted):
         note("E", job)
 
 
+@worker()
+class Killing(Noted):
+    """Ends its process, as one does that exhausts the memory."""
+
+    async def process(self, job: Job) -> None:
+        note("B", job)
+        await asyncio.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def report(name: str, metadata: telemetry.Metadata) -> None:
     shown = {key: value for key, value in metadata.items() if key not in ("traceback", "job")}
     print(name, json.dumps(shown, default=str), flush=True)
