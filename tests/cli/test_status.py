@@ -1,7 +1,10 @@
-import psycopg
-from tests.cli.conftest import Command, Insert
+import asyncio
 
-from oban import schema
+import psycopg
+from tests.cli.conftest import Command, Insert, Ran
+from tests.running.support import eventually
+
+from oban import Oban, schema
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import ProducerIdentity
 
@@ -22,8 +25,8 @@ def test_jobs_are_counted_by_queue_and_state(oban: Command, insert: Insert) -> N
     assert shown["pending"] == []
     assert shown["problem"] is None
     lines = [line.split() for line in oban("status").out.splitlines()]
-    assert ["queue", "available", "retryable", "completed"] in lines
-    assert ["default", "2", "1"] in lines
+    assert ["queue", "available", "retryable", "completed", "oldest"] in lines
+    assert ["default", "2", "1", "0s"] in lines
     assert ["mailers", "1"] in lines
 
 
@@ -60,6 +63,34 @@ def test_producers_are_shown(oban: Command, oban_dsn: str) -> None:
     assert ["web-1", "mailers", "1", "now"] in [
         line.split()[:4] for line in oban("status").out.splitlines()
     ]
+
+
+async def test_a_check_is_an_exit_code(command: Command, oban_dsn: str, insert: Insert) -> None:
+    insert(queue="other")
+
+    async def check(*more: str) -> Ran:
+        return await asyncio.to_thread(command, "status", "--check", "--dsn", oban_dsn, *more)
+
+    ran = await check()
+    assert (ran.code, ran.err) == (1, "error: no node runs a queue\n")
+    async with Oban(pool=oban_dsn, queues={"default": 1}, refresher={"interval": 0.2}) as oban:
+        assert oban.heart is not None
+        await oban.heart.beat()  # the first was told before it led
+        assert (await check()).code == 0
+        shown = (await asyncio.to_thread(command, "status", "--json", "--dsn", oban_dsn)).json
+        assert shown["leader"] == oban.node
+        assert shown["producers"][0]["alive"] is True
+        assert shown["lag"]["other"] >= 0
+        await oban.pause_queue("default")
+
+        async def paused() -> bool:
+            return oban.check_all_queues()[0].paused
+
+        await eventually(paused)
+        insert(queue="default", scheduled_at="2020-01-01")
+        ran = await check("--max-lag", "60")
+        assert "the oldest available job of queue default has waited" in ran.err
+        assert ran.code == 1
 
 
 def test_no_tables_is_an_answer_and_no_error(command: Command, dsn: str) -> None:

@@ -188,6 +188,6 @@ async def test_an_idle_node_with_five_queues_commits_at_most_three_times_in_two_
     async with Oban(pool=wire.dsn, queues=dict.fromkeys(QUEUES, 10)):
         await asyncio.sleep(1)  # what starting needs is not counted
         wire.take()
-        await asyncio.sleep(4)
+        await asyncio.sleep(6)
         sent = wire.take()
-    assert 3 <= len(sent) <= 1.5 * 4, sent
+    assert 6 <= len(sent) <= 1.5 * 6 + 1, sent  # the one at the window's edge

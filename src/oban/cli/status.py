@@ -1,15 +1,18 @@
 """`oban status`: the server, the tables, and how many jobs are where."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from oban import schema
 from oban.cli.database import reachable
+from oban.cli.failures import Failed
 from oban.cli.job_table import state_text
 from oban.cli.options import (
     ConfigOption,
@@ -19,10 +22,10 @@ from oban.cli.options import (
     PrefixOption,
     configure,
 )
-from oban.cli.terminal import output, print_json, printable, relative
+from oban.cli.terminal import counted, duration, output, print_json, printable, relative
 from oban.dsn import mask_dsn
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import JobCount, KnownProducer
+from oban.engines.values import Intent, JobCount, KnownProducer
 from oban.job import JobState
 from oban.schema import SchemaStatus
 
@@ -33,40 +36,92 @@ class Overview:
     schema: SchemaStatus
     counts: Sequence[JobCount] = ()
     producers: Sequence[KnownProducer] = ()
+    #: Seconds that the oldest available job of each queue has waited.
+    lags: Mapping[str, float] = field(default_factory=dict)
+    commands: Sequence[Intent] = ()
+
+    @property
+    def leader(self) -> str | None:
+        """The node that leads, by the heartbeats of those that live."""
+        leading = (each for each in self.producers if alive(each) and each.meta.get("leader"))
+        return next((each.identity.node for each in leading), None)
+
+    def troubles(self, max_lag: float | None) -> list[str]:
+        """What an orchestrator should be told by an exit code."""
+        if self.schema.problem:
+            return [self.schema.problem]
+        living = [each for each in self.producers if alive(each)]
+        found = [] if living else ["no node runs a queue"]
+        if living and self.leader is None:
+            found.append("no node leads")
+        found += [
+            f"the oldest available job of queue {queue} has waited {lag:.0f} s"
+            for queue, lag in self.lags.items()
+            if max_lag is not None and lag > max_lag
+        ]
+        return found
+
+
+def alive(producer: KnownProducer) -> bool:
+    return producer.beat_age is not None and producer.beat_age <= producer.max_age
 
 
 def status(
+    *,
     as_json: JsonOption = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Exit with 1 unless nodes run, one leads, and tables fit."),
+    ] = False,
+    max_lag: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="With --check: also if an available job has waited longer.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     dsn: DsnOption = None,
     embedded: EmbeddedOption = False,
     prefix: PrefixOption = None,
 ) -> None:
-    """Show the database, the version of the tables, and the jobs of each queue by state.
+    """Show the database and its tables, the jobs of each queue by state, and who runs them.
 
-    Counting reads the whole table, which takes a while where there are millions of jobs.
+    Counting reads the whole table, which takes a while where there are millions of jobs; with
+    --check nothing is counted.
     """
     loaded = configure(config, dsn, embedded, prefix)
     with reachable(loaded) as database:
-        overview = asyncio.run(look(database.dsn, loaded.options.prefix))
+        options = loaded.options
+        overview = asyncio.run(look(database.dsn, options.prefix, options.name, count=not check))
     if as_json:
         print_json(document(overview))
     else:
         print_overview(overview)
+    if check and (troubles := overview.troubles(max_lag)):
+        raise Failed("; ".join(troubles))
 
 
-async def look(dsn: str, prefix: str) -> Overview:
+async def look(dsn: str, prefix: str, name: str, *, count: bool) -> Overview:
     """What can be told; old or missing tables are part of it and no error."""
     found = await schema.status(dsn, prefix)
     if found.tables == "missing":
         return Overview(dsn, found)
     engine = PostgresEngine(dsn, prefix)
     try:
-        counts = await engine.execute(engine.counts())
-        producers = await engine.execute(engine.known_producers()) if not found.problem else []
+        counts = await engine.execute(engine.counts()) if count else []
+        if found.problem:
+            return Overview(dsn, found, counts)
+        known = await engine.execute(engine.known_producers())
+        # One that was rescued is remembered for a day, and of no interest.
+        producers = [each for each in known if each.beat_age is not None or each.running_count]
+        queues = {each.queue for each in counts} | {each.identity.queue for each in producers}
+        lags = await engine.execute(engine.lags(sorted(queues)))
+        commands = await engine.execute(engine.intents(name))
     finally:
         await engine.close()
-    return Overview(dsn, found, counts, producers)
+    return Overview(dsn, found, counts, producers, lags, commands)
 
 
 def document(overview: Overview) -> dict[str, Any]:
@@ -74,11 +129,17 @@ def document(overview: Overview) -> dict[str, Any]:
         "dsn": mask_dsn(overview.dsn),
         **asdict(overview.schema),
         "queues": by_queue(overview.counts),
+        "lag": dict(overview.lags),
+        "leader": overview.leader,
+        "command_count": len(overview.commands),
         "producers": [
             {
                 **asdict(each.identity),
                 "started_at": each.started_at,
                 "running_count": each.running_count,
+                "alive": alive(each),
+                "beat_age": each.beat_age,
+                "meta": each.meta,
             }
             for each in overview.producers
         ],
@@ -101,6 +162,8 @@ def print_overview(overview: Overview) -> None:
         "database": f"{found.database}, schema {found.prefix}, at {mask_dsn(overview.dsn)}",
         "tables": tables_text(found),
         "pending": ", ".join(found.pending) if found.tables != "missing" else "",
+        "leader": overview.leader or "",
+        "commands": commands_text(overview.commands),
     }.items():
         if value:
             facts.add_row(Text(name, "dim"), Text(printable(value), overflow="fold"))
@@ -109,7 +172,9 @@ def print_overview(overview: Overview) -> None:
     console.print(facts)
     if found.tables != "missing":
         console.print()
-        console.print(counts_table(overview.counts) if overview.counts else "no jobs")
+        console.print(
+            counts_table(overview.counts, overview.lags) if overview.counts else "no jobs"
+        )
     if overview.producers:
         console.print()
         console.print(producers_table(overview.producers))
@@ -128,7 +193,13 @@ def tables_text(found: SchemaStatus) -> str:
     return f"{made}version {found.version} of {found.latest}{withs}"
 
 
-def counts_table(counts: Sequence[JobCount]) -> Table:
+def commands_text(commands: Sequence[Intent]) -> str:
+    return (
+        f"{counted(len(commands), 'command')} to queues, see `oban queues list`" if commands else ""
+    )
+
+
+def counts_table(counts: Sequence[JobCount], lags: Mapping[str, float]) -> Table:
     """A column for each state that occurs, in the order of a job's life."""
     queues = by_queue(counts)
     occurring = {each.state for each in counts}
@@ -138,21 +209,28 @@ def counts_table(counts: Sequence[JobCount]) -> Table:
     table.add_column("queue", overflow="fold")
     for state in states:
         table.add_column(state_text(state), justify="right", no_wrap=True)
+    table.add_column("oldest", justify="right")
     for queue, numbers in queues.items():
+        lag = duration(timedelta(seconds=lags[queue])) if queue in lags else ""
         cells = (f"{numbers[state]:,}" if state in numbers else "" for state in states)
-        table.add_row(Text(printable(queue)), *cells)
+        table.add_row(Text(printable(queue)), *cells, lag)
     return table
 
 
 def producers_table(producers: Sequence[KnownProducer]) -> Table:
     table = Table("node", "queue", box=None, pad_edge=False, header_style="bold")
     table.add_column("running", justify="right")
-    table.add_column("started")
+    for name in ("started", "heartbeat", "signals"):
+        table.add_column(name, overflow="fold")
     for each in producers:
+        beat = "never" if each.beat_age is None else f"{each.beat_age:.0f}s ago"
+        polling = each.meta.get("polling")
         table.add_row(
             Text(printable(each.identity.node)),
             Text(printable(each.identity.queue)),
             f"{each.running_count:,}",
             relative(each.started_at),
+            Text(beat if alive(each) else f"silent, {beat}", "" if alive(each) else "red"),
+            Text(f"polling: {polling}" if polling else "listening" if alive(each) else ""),
         )
     return table

@@ -446,12 +446,13 @@ from rescued
 
 -- name: forget_silent
 -- Forgets our producers that have shown no sign of life for a day and that no job names as running
--- it, heartbeats that nobody has renewed for as long, what was commanded of nodes that are gone since
+-- it, their heartbeats, what was commanded of nodes that are gone since
 -- then, and commands that are over. Returns how many records of producers.
 -- Index: oban_jobs_running_index.
 with gone as (
   delete from {prefix}.oban_producers
   where updated_at < timezone('UTC', statement_timestamp()) - interval '1 day'
+    and uuid in (select uuid from {prefix}.oban_owners)
 ), living as materialized (
   select name, node from {prefix}.oban_owners
 ), seen as (
