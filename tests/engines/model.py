@@ -115,6 +115,7 @@ class Model:
         ]
         for job in changed:
             job.move(S.AVAILABLE)
+            job.meta = {key: value for key, value in job.meta.items() if key != "crashes"}
             job.max_attempts = max(job.max_attempts, job.attempt + 1)
         return [job.id for job in changed]
 
@@ -178,6 +179,24 @@ class Model:
             if job is not None and ours and job.state is S.CANCELLED:
                 job.stopping = True
         return lost
+
+    def rescue(self, owner: str, *, begun: bool, max_crashes: int) -> list[int]:
+        """Its producer fell silent after a beat that told whether what it had claimed had begun."""
+        victims = [job for job in self.among(self.jobs) if job.owner == owner and job.is_busy()]
+        for job in victims:
+            job.stopping = False
+            if job.state is not S.EXECUTING:
+                continue
+            if not begun:
+                job.move(S.AVAILABLE)
+                job.attempt -= 1
+                continue
+            crashes = job.meta.get("crashes", 0) + 1
+            job.meta = {**job.meta, "crashes": crashes}
+            job.error_count += 1
+            over = crashes >= max_crashes or job.attempt >= job.max_attempts
+            job.move(S.DISCARDED if over else S.AVAILABLE)
+        return [job.id for job in victims]
 
     def forget(self, owner: str) -> None:
         if not any(job.owner == owner and job.is_busy() for job in self.jobs.values()):

@@ -23,7 +23,7 @@ from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.psycopg import SyncPsycopg
 from oban.engines.postgres.drive import drive_sync
 from oban.engines.postgres.statements import PostgresOperation
-from oban.engines.values import ProducerIdentity
+from oban.engines.values import ProducerIdentity, Pulse, Report
 from oban.errors import InvalidJob
 from oban.job import FINAL
 from oban.outcome import Ack, AttemptKey
@@ -35,6 +35,7 @@ PRODUCERS = [ProducerIdentity(f"{UUID}{n}", "Oban", f"node{n}", "here") for n in
 STRANGER = f"{UUID}9"
 QUEUES = ("here", "there")
 HOUR = timedelta(hours=1)
+MAX_CRASHES = 2
 
 producers = st.sampled_from(PRODUCERS)
 #: Which of what there is; they begin anew behind the last.
@@ -49,6 +50,10 @@ outcomes = st.one_of(
     st.just({"state": JobState.DISCARDED, "error": "hopeless"}),
     st.just({"state": JobState.AVAILABLE, "counted": False}),
 )
+
+
+def report(pulses: Sequence[Pulse]) -> Report:
+    return Report("Oban", "node", pulses, 10.0, candidate=None, lease=6.0)
 
 
 class Verbs(RuleBasedStateMachine):
@@ -219,6 +224,25 @@ class Verbs(RuleBasedStateMachine):
         running = self.keys(producer, picks)
         expected = self.model.stopped(producer.uuid, running)
         assert self.run(self.engine.stopped(producer, running)) == expected
+
+    @rule(producer=producers, begun=st.booleans())
+    def die(self, producer: ProducerIdentity, begun: bool) -> None:
+        """It beats once more, and another sees that beat and none after it."""
+        ids = [job.id for job in self.model.jobs.values() if job.owner == producer.uuid]
+        meta = {"running": ids if begun else [], "processed_at": 9e12}
+        pulse = Pulse(producer, datetime.now(UTC), meta, [])
+        self.run(self.engine.beat(report([pulse])))
+        self.model.registered.add(producer.uuid)
+        silent = [
+            each
+            for each in self.run(self.engine.beat(report([]))).others
+            if each.identity.uuid == producer.uuid
+        ]
+        assert len(silent) == 1
+        rescued = self.run(self.engine.rescue(silent, MAX_CRASHES, 1000))
+        expected = self.model.rescue(producer.uuid, begun=begun, max_crashes=MAX_CRASHES)
+        assert sorted(each.id for each in rescued) == expected
+        assert self.run(self.engine.rescue(silent, MAX_CRASHES, 1000)) == []
 
     # What others do
 
