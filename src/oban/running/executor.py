@@ -183,8 +183,9 @@ def acknowledge(job: Job, state: JobState, **details: Any) -> Ack:
 
 
 def count(job: Job, name: str) -> int:
-    """A counter in meta, which may hold anything when somebody else wrote it."""
-    value = job.meta.get(name)
+    """A counter in meta, which may be and hold anything when somebody else wrote it."""
+    meta: object = job.meta
+    value = meta.get(name) if isinstance(meta, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 

@@ -201,6 +201,7 @@ class Producer:
         run = Run(job, owner=self.loop_task)
         self.runs[run.key] = run
         self.idle.clear()
+        self.solitude.admit(run)
         work = self.solitude.execute(run, self.executor.execute)
         run.task = asyncio.create_task(work, name=f"oban job {job.id}")
         run.task.add_done_callback(lambda task: self.finish(run, task))
@@ -210,6 +211,7 @@ class Producer:
             # The program ends and the thread's code runs on: it keeps slot and row, and the row is
             # left to the rescue.
             return
+        self.solitude.release(run)
         del self.runs[run.key]
         self.suspects.discard(run.key)
         if task.cancelled():  # the program ends, and this code with it

@@ -31,35 +31,42 @@ class Solitude:
         self.announce = announce
         self.reopen = reopen
         self.patience = patience
-        self.suspect_count = 0
-        self.company_count = 0
+        self.suspects: set[Run] = set()
+        self.company: set[Run] = set()
         self.empty = asyncio.Event()
         self.empty.set()
         self.alone = asyncio.Lock()
 
     @property
     def closed(self) -> bool:
-        return self.suspect_count > 0
+        return bool(self.suspects)
 
     def wanted_for(self, job: Job) -> bool:
         return count(job, "crashes") >= SUSPICIOUS and count(job, "postponed") < MOST_POSTPONED
 
+    def admit(self, run: Run) -> None:
+        """Take note of a run at once: its task may begin later than those of others."""
+        if self.wanted_for(run.job):
+            run.began = False
+            self.suspects.add(run)
+        else:
+            self.company.add(run)
+            self.empty.clear()
+
+    def release(self, run: Run) -> None:
+        """Its task has ended, or never began."""
+        self.company.discard(run)
+        if not self.company:
+            self.empty.set()
+        if run in self.suspects:
+            self.suspects.discard(run)
+            if not self.suspects:
+                self.reopen()
+
     async def execute(self, run: Run, execute: Callable[[Run], Awaitable[Ack]]) -> Ack:
         """Run it as its kind needs."""
-        if self.wanted_for(run.job):
-            return await self.execute_alone(run, execute)
-        self.company_count += 1
-        self.empty.clear()
-        try:
+        if run not in self.suspects:
             return await execute(run)
-        finally:
-            self.company_count -= 1
-            if not self.company_count:
-                self.empty.set()
-
-    async def execute_alone(self, run: Run, execute: Callable[[Run], Awaitable[Ack]]) -> Ack:
-        run.began = False
-        self.suspect_count += 1
         try:
             async with self.alone:
                 try:
@@ -74,10 +81,6 @@ class Solitude:
             if run.is_abandoned():
                 raise
             return stopped_waiting(run)
-        finally:
-            self.suspect_count -= 1
-            if not self.closed:
-                self.reopen()
 
 
 def put_off(job: Job) -> Ack:
