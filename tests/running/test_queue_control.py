@@ -209,13 +209,9 @@ async def test_foreign_commands_act_in_memory_until_the_next_of_ours(
     def tell(**message: Any) -> None:
         connection.execute("select pg_notify('public.oban_signal', %s)", [json.dumps(message)])
 
-    async def listening() -> bool:
-        sessions = "select true from pg_stat_activity where query like 'listen %oban_control%'"
-        return connection.execute(sessions).fetchone() is not None
-
     with psycopg.connect(oban_dsn, autocommit=True) as connection:
         async with running(refresher=QUICK, node="one") as oban:
-            await eventually(listening)
+            await becomes(lambda: oban.hearing, None)
             tell(action="pause", queue="default", ident="any")
             await becomes(lambda: paused(oban), {"default": True})
             tell(action="scale", queue="default", ident="Oban.one", limit=4)
