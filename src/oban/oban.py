@@ -280,8 +280,9 @@ class Oban(QueueControl):
         assert self.heart is not None
         if self.control:
             self.control.hear(beat.intents)
-            if (delay := self.control.next_end()) is not None:
-                self.heart.beat_in(delay)
+        for intent in beat.intents:
+            if intent.expires_in is not None:
+                self.heart.beat_in(intent.expires_in)
         for producer in self.queue_loops():
             uuid = producer.identity.uuid
             producer.hear_beat(beat.lost.get(uuid, ()), astray=uuid in beat.astray)
@@ -331,7 +332,7 @@ class Oban(QueueControl):
         return producer.info() if producer else None
 
     def check_all_queues(self) -> list[QueueInfo]:
-        return [producer.info() for producer in self.producers.values()]
+        return [producer.info() for producer in list(self.producers.values())]
 
 
 def make_engine(pool: object, options: Options) -> Engine:

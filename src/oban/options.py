@@ -205,9 +205,12 @@ class CronEntryOptions(Part):
     def periodic(self) -> Periodic:
         given = {each.name: getattr(self, each.name) for each in fields(self)}
         worker = given.pop("worker")
-        return Periodic.parse(
-            worker, {name: value for name, value in given.items() if value is not None}
-        )
+        try:
+            return Periodic.parse(
+                worker, {name: value for name, value in given.items() if value is not None}
+            )
+        except InvalidJob as error:
+            raise InvalidOption(f"scheduler.entries: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

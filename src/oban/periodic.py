@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, get_args
 
 from oban.cron import Cron
 from oban.errors import InvalidOption
-from oban.fields import clean_object, clean_text, seconds
+from oban.fields import clean_text, seconds
+from oban.job import Job
 
 CatchUp = Literal["latest", "all", "none"]
 Overlap = Literal["allow", "skip"]
@@ -40,7 +41,7 @@ class Periodic:
       than `window` seconds ago; `all` of them; or `none`, none after its minute is over.
     - `overlap="skip"` leaves a slot out while the entry's last job is not finished.
 
-    Raises InvalidOption.
+    Raises InvalidOption, and InvalidJob for what none of its jobs could have.
     """
 
     worker: str
@@ -81,7 +82,8 @@ class Periodic:
         if window < MINUTE:
             raise InvalidOption(f"cron's window is {window:g} seconds; it is at least {MINUTE:g}")
         object.__setattr__(self, "window", window)
-        object.__setattr__(self, "args", clean_object("args", self.args))
+        job = Job(worker=self.worker, args=dict(self.args), **self.fields)  # as each of its jobs
+        object.__setattr__(self, "args", job.args)
         name = clean_text("cron's name", self.name) if self.name else self.derived_name()
         object.__setattr__(self, "name", name)
 

@@ -137,7 +137,7 @@ def queue_info(producer: KnownProducer) -> QueueInfo:
         meta={
             **told,
             "beat_age": producer.beat_age,
-            "max_age": producer.max_age,
+            "alive": producer.alive,
             "name": producer.identity.name,
         },
         node=producer.identity.node,

@@ -92,7 +92,7 @@ async def test_a_child_past_its_limit_of_jobs_is_replaced(
 ) -> None:
     more = ["--processes", "1", "--max-jobs", "3"]
     async with application.start(*arguments(oban_dsn, *more)) as parent:
-        await parent.line("1 processes are running")
+        await parent.line("1 process is running")
         application.enqueue(oban_dsn, *["quick"] * 5)
         await parent.line("process 1 is replaced: it has run 5 jobs of 3")
         application.enqueue(oban_dsn, "quick")

@@ -285,6 +285,21 @@ async def test_a_meta_that_is_no_object_holds_up_nothing(cluster: Cluster, oban_
     assert list(fates.values()) == ["rescued", "rescued", "rescued", "suspect"]
 
 
+@pytest.mark.parametrize("value", ['"soon"', "{}", "null", "[1]"])
+async def test_a_heartbeat_that_somebody_has_spoilt_holds_up_no_rescue(
+    cluster: Cluster, oban_dsn: str, value: str
+) -> None:
+    owner = dying()
+    await cluster.beat(pulse(owner))
+    (job,) = await cluster.claim(owner)
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        spoilt = f'{{"processed_at": {value}, "running": {value}}}'
+        connection.execute(
+            "update oban_producers set meta = %s where uuid = %s", [spoilt, owner.uuid]
+        )
+    assert await cluster.fates(await cluster.look()) == {job.id: "rescued"}
+
+
 async def test_what_is_too_old_is_taken_from_the_living_where_that_is_asked_for(
     cluster: Cluster, oban_dsn: str
 ) -> None:

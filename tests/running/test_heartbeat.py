@@ -152,6 +152,7 @@ async def test_a_loop_that_is_wedged_lets_the_beats_end_until_it_is_free(
     wedged, *_ = named(events, "oban.refresher.wedged")
     assert wedged["job"].id == job.id
     assert "oban heartbeat" in wedged["traceback"]
+    assert named(events, "oban.refresher.late") == []
 
 
 async def test_no_job_is_stopped_because_a_record_is_missing_and_it_is_written_again(
@@ -209,6 +210,26 @@ async def no_thread() -> bool:
 
 def threads() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name == "oban heartbeat"]
+
+
+def test_a_loop_that_is_closed_under_a_node_ends_its_thread(oban_dsn: str) -> None:
+    """As by a program that ran `start` to its end, and never `stop`."""
+    before = threads()
+    oban = Oban(pool=oban_dsn, name="left", queues={"default": 1}, refresher=QUICK)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(oban.start())
+    assert len(threads()) == len(before) + 1
+    pending = asyncio.all_tasks(loop)
+    loop.close()
+    try:
+        ends = time.monotonic() + 10
+        while len(threads()) > len(before):
+            assert time.monotonic() < ends, "the heartbeat goes on"
+            time.sleep(0.05)
+    finally:
+        instances.unregister(oban)
+        for task in pending:  # what was left pending is not what this is about
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def test_a_loop_that_is_closed_without_a_stop_ends_the_beats(

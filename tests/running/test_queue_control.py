@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,6 +33,14 @@ class Gated(Worker):
 
     async def process(self, job: Job) -> None:
         await Gated.gate.wait()
+
+
+@worker()
+class Slow(Worker):
+    gate: threading.Event
+
+    def process(self, job: Job) -> None:
+        Slow.gate.wait(20)
 
 
 async def becomes(look: Callable[[], object], wanted: object, deadline: float = 5.0) -> None:
@@ -112,6 +121,16 @@ async def test_a_pause_until_a_time_ends_by_itself(client: Oban, running: Runnin
         assert await client.list_commands() == []
 
 
+async def test_a_short_pause_does_not_last_until_the_next_beat(
+    client: Oban, running: Running
+) -> None:
+    async with running(refresher={"interval": 30}) as oban:
+        await becomes(lambda: oban.hearing, None)
+        await client.pause_queue("default", until=timedelta(seconds=0.6))
+        await becomes(lambda: paused(oban), {"default": True})
+        await becomes(lambda: paused(oban), {"default": False}, deadline=3)
+
+
 async def test_a_queue_can_be_started_where_it_is_not_configured_and_stopped_where_it_is(
     client: Oban, running: Running, hearing: dict[str, Any]
 ) -> None:
@@ -153,6 +172,22 @@ async def test_jobs_that_outlast_the_grace_of_a_stopped_queue_go_back(
         await client.stop_queue("default")
         back = await reached(client, job, "available")
         assert back.attempt == 0
+
+
+async def test_a_thread_that_outlasts_the_grace_of_its_queue_keeps_its_row_and_its_outcome(
+    client: Oban, running: Running
+) -> None:
+    Slow.gate = threading.Event()
+    async with running(refresher=QUICK, shutdown_grace_period=0.2) as oban:
+        job = await client.enqueue(Slow.new())
+        await reached(client, job, "executing")
+        await client.stop_queue("default")
+        await becomes(lambda: oban.check_queue("default"), None)
+        await asyncio.sleep(2)  # longer than anybody waits for a sign of life
+        assert (await client.get_job(job)).state == "executing"  # type: ignore[union-attr]
+        Slow.gate.set()
+        done = await reached(client, job, "completed")
+        assert (done.attempt, done.meta) == (1, {})
 
 
 async def test_a_queue_may_stop_and_start_while_its_jobs_still_run(
@@ -237,7 +272,8 @@ async def test_other_packages_are_told_with_keys_they_know(client: Oban, oban_ds
         await client.scale_queue("a", 3)
         await client.start_queue("a", 2, True)
         await client.stop_queue("a")
-        heard = [json.loads(each.payload) for each in connection.notifies(timeout=5, stop_after=5)]
+        await client.start_queue("a")
+        heard = [json.loads(each.payload) for each in connection.notifies(timeout=5, stop_after=6)]
     everywhere = {"queue": "a", "ident": "any"}
     assert heard == [
         {"action": "pause", **everywhere},
@@ -245,6 +281,7 @@ async def test_other_packages_are_told_with_keys_they_know(client: Oban, oban_ds
         {"action": "scale", **everywhere, "limit": 3},
         {"action": "start", **everywhere, "limit": 2, "paused": True},
         {"action": "stop", **everywhere},
+        {"action": "start", **everywhere},
     ]
 
 

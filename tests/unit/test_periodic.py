@@ -159,6 +159,8 @@ def test_the_configuration_adds_entries_and_names_the_zone() -> None:
         ({"timezone": "Mars/Base"}, "Mars/Base"),
         ({"entries": [{"worker": "w", "expr": "61 * * * *"}]}, "61"),
         ({"entries": [{"expr": "@daily"}]}, "worker"),
+        ({"entries": [{"worker": "w", "expr": "@daily", "queue": "q" * 200}]}, "queue"),
+        ({"entries": [{"worker": "w" * 200, "expr": "@daily"}]}, "worker"),
         ({"entries": {"worker": "w"}}, "a list"),
         ({"entries": [{"worker": "w", "expr": "@daily", "args": 5}]}, "args"),
         ({"entries": [{"worker": "w", "expr": "@daily"}] * 2}, "two cron entries"),

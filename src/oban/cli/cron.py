@@ -48,7 +48,7 @@ def list_entries(
     loaded = configure(config, dsn, embedded, prefix, worker_modules=modules)
     folder = application_folder(app_dir)
     make_importable(folder)
-    workers = find_workers(folder, loaded.options.worker_modules, loaded)
+    workers = find_workers(folder, loaded)
 
     async def look() -> None:
         async with client(loaded) as oban:

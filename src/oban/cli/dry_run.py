@@ -29,7 +29,7 @@ def print_plan(loaded: Configuration, app_dir: Path, *, as_json: bool, attended:
         loaded = complete(loaded, attended=attended)
     except ConfigurationError as error:
         problem = error
-    plan = Plan(loaded, app_dir, find_workers(app_dir, loaded.options.worker_modules, loaded))
+    plan = Plan(loaded, app_dir, find_workers(app_dir, loaded))
     if as_json:
         print_json(document(plan, problem))
     else:

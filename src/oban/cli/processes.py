@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, Final
@@ -17,13 +17,15 @@ from oban.cli.failures import FAILED, WrongUsage
 from oban.cli.health import serve_health
 from oban.cli.vitals import Vitals, summed_up
 
-#: Seconds after which a child that lived so long is started again at once.
+#: Seconds after which a death is no longer counted with those before it.
 STEADY: Final = 30.0
 #: Seconds between two starts of one that keeps dying, at first and at most.
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
 #: Seconds between two looks at the children.
 LOOK: Final = 0.5
+#: How a process is that has not told it yet.
+STARTING: Final[Vitals] = {"status": "failing", "starting": True}
 MEBIBYTE: Final = 2**20
 
 
@@ -119,12 +121,7 @@ class Parent:
         return [each for each in self.children if each.process is not None]
 
     def look(self) -> Vitals:
-        starting: Callable[[Child], Vitals] = lambda child: {  # noqa: E731  # a default, in place
-            "status": "failing",
-            "pid": child.process.pid if child.process else None,
-            "starting": True,
-        }
-        return summed_up([each.vitals or starting(each) for each in self.children])
+        return summed_up([each.vitals or STARTING for each in self.children])
 
     def fill(self) -> None:
         """Start what does not run and may."""
@@ -144,6 +141,8 @@ class Parent:
         child.reports = os.fdopen(read_end, "rb", buffering=0)
         child.rest, child.vitals, child.retiring = b"", None, False
         child.started_at = time.monotonic()
+        if self.stopping is not None:  # the signal came while it was being started
+            child.process.send_signal(self.stopping)
         self.selector.register(child.reports, selectors.EVENT_READ, child)
 
     def bury(self) -> int | None:
@@ -198,10 +197,11 @@ class Parent:
             queue: sum(each["queues"].get(queue, {"limit": 0})["limit"] for each in told)
             for queue in told[0]["queues"]
         }
+        number = "1 process is" if len(told) == 1 else f"{len(told)} processes are"
         together = ", ".join(f"{queue} {limit}" for queue, limit in slots.items())
         self.announcer.tell(
             "oban.parent.start",
-            f"{len(told)} processes are running; limits are per process, so together: {together}",
+            f"{number} running; limits are per process, so together: {together}",
             pid=os.getpid(),
             processes=[each["pid"] for each in told],
             limits=slots,

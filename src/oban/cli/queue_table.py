@@ -14,10 +14,7 @@ from oban.running.producer import QueueInfo
 
 def is_silent(info: QueueInfo) -> bool:
     """Whether its process may be taken for dead: it has given no sign of life for too long."""
-    beat_age, max_age = info.meta.get("beat_age"), info.meta.get("max_age")
-    return not isinstance(beat_age, float) or (
-        isinstance(max_age, float | int) and beat_age > max_age
-    )
+    return not info.meta["alive"]
 
 
 def remarks(info: QueueInfo, commands: Sequence[Intent]) -> list[str]:

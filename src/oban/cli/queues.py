@@ -23,6 +23,7 @@ from oban.cli.terminal import counted, output, print_json, say
 from oban.configuration import Configuration
 from oban.engines.values import EVERY
 from oban.oban import Oban
+from oban.options import check_name
 from oban.running.control import newest
 from oban.running.producer import QueueInfo
 
@@ -102,9 +103,7 @@ def pause(
     name = one_or_all(queue, every)
 
     def act(oban: Oban) -> Awaitable[object]:
-        if name == EVERY:
-            return oban.pause_all_queues(node=node, until=ends)
-        return oban.pause_queue(name, node=node, until=ends)
+        return oban.command(name, node, {"paused": True}, ends)
 
     carry_out(configure(config, dsn, embedded, prefix), act, name, node, "paused")
 
@@ -124,9 +123,7 @@ def resume(
     name = one_or_all(queue, every)
 
     def act(oban: Oban) -> Awaitable[object]:
-        if name == EVERY:
-            return oban.resume_all_queues(node=node)
-        return oban.resume_queue(name, node=node)
+        return oban.command(name, node, {"paused": False})
 
     carry_out(configure(config, dsn, embedded, prefix), act, name, node, "resumed")
 
@@ -204,9 +201,7 @@ def reset(
     name = one_or_all(queue, every)
 
     def act(oban: Oban) -> Awaitable[object]:
-        if name == EVERY:
-            return oban.reset_all_queues(node=node)
-        return oban.reset_queue(name, node=node)
+        return oban.forget_commands(name, node)
 
     carry_out(configure(config, dsn, embedded, prefix), act, name, node, "as configured")
 
@@ -214,7 +209,7 @@ def reset(
 def one_or_all(queue: str | None, every: bool) -> str:
     if (queue is None) != every or queue == EVERY:
         raise WrongUsage("name one QUEUE, or give --all")
-    return EVERY if queue is None else queue
+    return EVERY if queue is None else check_name("queue", queue)
 
 
 def parse_until(text: str | None) -> datetime | timedelta | None:

@@ -233,7 +233,7 @@ def run(
             end_with(parent)
         configure_logging(level, log_format)
         make_importable(folder)
-        plan = Plan(chosen, folder, find_workers(folder, chosen.options.worker_modules, chosen))
+        plan = Plan(chosen, folder, find_workers(folder, chosen))
         announcer = Announcer(log_format)
         for warning in plan.warnings():
             announcer.warn(warning)

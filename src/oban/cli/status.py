@@ -43,14 +43,14 @@ class Overview:
     @property
     def leader(self) -> str | None:
         """The node that leads, by the heartbeats of those that live."""
-        leading = (each for each in self.producers if alive(each) and each.meta.get("leader"))
+        leading = (each for each in self.producers if each.alive and each.meta.get("leader"))
         return next((each.identity.node for each in leading), None)
 
     def troubles(self, max_lag: float | None) -> list[str]:
         """What an orchestrator should be told by an exit code."""
         if self.schema.problem:
             return [self.schema.problem]
-        living = [each for each in self.producers if alive(each)]
+        living = [each for each in self.producers if each.alive]
         found = [] if living else ["no node runs a queue"]
         if living and self.leader is None:
             found.append("no node leads")
@@ -60,10 +60,6 @@ class Overview:
             if max_lag is not None and lag > max_lag
         ]
         return found
-
-
-def alive(producer: KnownProducer) -> bool:
-    return producer.beat_age is not None and producer.beat_age <= producer.max_age
 
 
 def status(
@@ -137,7 +133,7 @@ def document(overview: Overview) -> dict[str, Any]:
                 **asdict(each.identity),
                 "started_at": each.started_at,
                 "running_count": each.running_count,
-                "alive": alive(each),
+                "alive": each.alive,
                 "beat_age": each.beat_age,
                 "meta": each.meta,
             }
@@ -230,7 +226,7 @@ def producers_table(producers: Sequence[KnownProducer]) -> Table:
             Text(printable(each.identity.queue)),
             f"{each.running_count:,}",
             relative(each.started_at),
-            Text(beat if alive(each) else f"silent, {beat}", "" if alive(each) else "red"),
-            Text(f"polling: {polling}" if polling else "listening" if alive(each) else ""),
+            Text(beat if each.alive else f"silent, {beat}", "" if each.alive else "red"),
+            Text(f"polling: {polling}" if polling else "listening" if each.alive else ""),
         )
     return table

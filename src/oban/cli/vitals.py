@@ -35,7 +35,7 @@ class Observer:
         while True:
             with contextlib.suppress(ObanError):  # while the database is away the last look stands
                 engine = self.oban.engine
-                self.lag = engine.execute_sync(engine.lags(sorted(self.oban.producers)))
+                self.lag = engine.execute_sync(engine.lags(list(self.oban.producers)))
             time.sleep(SAMPLE)
 
     def look(self) -> Vitals:

@@ -1,8 +1,6 @@
 """Who watches a node: an orchestrator at a port, a parent at the end of a pipe."""
 
 import contextlib
-import copy
-import itertools
 import json
 import os
 import threading
@@ -27,30 +25,35 @@ class Watched:
     count_jobs: bool = False
 
 
+class JobCount:
+    """How many jobs have ended in this process."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        ended = ["oban.job.stop", "oban.job.exception"]
+        telemetry.attach("oban.cli.jobs", ended, self.add)
+
+    def add(self, _name: str, _metadata: telemetry.Metadata) -> None:
+        self.value += 1
+
+
 def watch(observer: Observer, watched: Watched) -> None:
     """Answer, or report, how the node is, from threads of their own."""
-    jobs = itertools.count()
-    if watched.count_jobs:
-        ended = ["oban.job.stop", "oban.job.exception"]
-        telemetry.attach("oban.cli.jobs", ended, lambda *_: next(jobs))
     if watched.health_port is None and watched.report_to is None:
         return
     observer.start()
     if watched.health_port is not None:
         serve_health(watched.health_port, observer.look)
     if watched.report_to is not None:
-        threading.Thread(
-            target=report,
-            args=(observer, watched.report_to, jobs if watched.count_jobs else None),
-            name="oban report",
-            daemon=True,
-        ).start()
+        jobs = JobCount() if watched.count_jobs else None
+        arguments = (observer, watched.report_to, jobs)
+        threading.Thread(target=report, args=arguments, name="oban report", daemon=True).start()
 
 
-def report(observer: Observer, pipe: int, jobs: "itertools.count[int] | None") -> None:
+def report(observer: Observer, pipe: int, jobs: JobCount | None) -> None:
     """Tell the parent, line by line, until it is gone."""
     with contextlib.suppress(OSError):
         while True:
-            ran = {} if jobs is None else {"jobs": copy.copy(jobs).__next__()}
+            ran = {} if jobs is None else {"jobs": jobs.value}
             os.write(pipe, json.dumps({**observer.look(), **ran}).encode() + b"\n")
             time.sleep(REPORT)

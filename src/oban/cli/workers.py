@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,19 +47,17 @@ def make_importable(app_dir: Path) -> None:
             sys.path.insert(0, str(folder))
 
 
-def find_workers(
-    app_dir: Path, modules: Sequence[str] | None, loaded: Configuration | None = None
-) -> Workers:
-    """Import the modules that hold workers: those under `app_dir`, or among the ones named.
+def find_workers(app_dir: Path, loaded: Configuration) -> Workers:
+    """Import the modules that hold workers: those under `app_dir`, or among `worker_modules`.
 
-    The `cron_modules` and `cron_paths` of a configuration are looked into as well.
+    `cron_modules` and `cron_paths` are looked into as well.
 
     A module that cannot be imported is passed over, and its jobs go back to the table for nodes
     that know them. One that was named must be there: raises ConfigurationError, or Failed.
     """
+    modules = loaded.options.worker_modules
     found = discover(app_dir, modules)
-    if loaded is not None:
-        add_cron(found, loaded)
+    add_cron(found, loaded)
     errors = {name: described(error) for name, error in import_all(found.modules).items()}
     for name in modules or ():
         if name in found.skipped:
@@ -81,8 +79,10 @@ def add_cron(found: Discovery, loaded: Configuration) -> None:
         path = Path(text)
         if not path.exists():
             raise ConfigurationError(f"cron_paths names {text}, which does not exist")
-        more = discover(path if path.is_dir() else path.parent)
-        found.modules[:] = sorted({*found.modules, *more.modules})
+        named = discover(path if path.is_dir() else path.parent).modules
+        if path.is_file():
+            named = [module for module in named if module.rpartition(".")[2] == path.stem]
+        found.modules[:] = sorted({*found.modules, *named})
 
 
 def described(error: BaseException) -> str:

@@ -86,6 +86,10 @@ class KnownProducer:
     #: After so many seconds of silence it may be taken for dead.
     max_age: float
 
+    @property
+    def alive(self) -> bool:
+        return self.beat_age is not None and self.beat_age <= self.max_age
+
 
 # Heartbeats: what a process tells, and what it learns with the same statement.
 

@@ -47,11 +47,6 @@ class Control:
         else:
             self.applied[queue, aspect] = intent
 
-    def next_end(self) -> float | None:
-        """In how many seconds the next of the commands that hold here ends by itself."""
-        ends = [each.expires_in for each in self.applied.values() if each.expires_in is not None]
-        return min(ends, default=None)
-
     def wanted(self, queue: str, aspect: Aspect) -> bool | int:
         """What is commanded, or else configured."""
         if intent := self.applied.get((queue, aspect)):

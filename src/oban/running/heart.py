@@ -54,13 +54,7 @@ class Heart:
     not claim.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        options: Options,
-        leader: Leader,
-        body: Body,
-    ) -> None:
+    def __init__(self, engine: Engine, options: Options, leader: Leader, body: Body) -> None:
         self.engine = engine
         self.name = options.name
         self.options = options.refresher
@@ -95,7 +89,7 @@ class Heart:
         await self.thread.close()
 
     def beat_age(self) -> float | None:
-        """Seconds since a beat was answered, None before the first."""
+        """Seconds since a beat was answered, None before the first and while the loop is wedged."""
         answered_at = self.refresher.answered_at if self.refresher else None
         return None if answered_at is None else time.monotonic() - answered_at
 
@@ -168,7 +162,6 @@ class Heart:
             clock=clock,
             booted=lambda: boot.first is True,
         )
-
         pruner = Pruner(
             self.engine,
             OccasionalSession(self.engine.session(PRUNE_LABEL)),
@@ -199,7 +192,7 @@ class Heart:
             await self.refresher.tick()
             is_up()
             tasks = [asyncio.create_task(loop.run()) for loop in loops]
-            await leave.wait()
+            await self.until_told(leave)
         finally:
             for loop in loops:
                 loop.end()
@@ -211,6 +204,13 @@ class Heart:
                 async with asyncio.timeout(SIGNING_OFF):
                     await self.sign_off(session)
             await session.close()
+
+    async def until_told(self, leave: asyncio.Event) -> None:
+        """Return when asked to leave, or when the loop of the jobs was closed without that."""
+        while not (leave.is_set() or self.main.is_closed()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.options.interval):
+                    await leave.wait()
 
     async def sign_off(self, session: Session) -> None:
         leader = self.leader

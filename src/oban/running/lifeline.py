@@ -32,8 +32,11 @@ class Silence:
     since: float
     #: In how many of our beats, one after the other and each in time.
     beat_count: int
-    #: How long it must last.
-    enough: float
+
+    @property
+    def enough(self) -> float:
+        """How long it must last: what the producer promised."""
+        return self.sighting.max_age
 
 
 class Silences:
@@ -61,7 +64,7 @@ class Silences:
             uuid = seen.identity.uuid
             silence = before.get(uuid)
             if silence is None or silence.sighting.beat_at != seen.beat_at:
-                silence = Silence(seen, now, 0, seen.max_age)
+                silence = Silence(seen, now, 0)
             silence.beat_count += 1
             self.known[uuid] = silence
 

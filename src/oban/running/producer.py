@@ -127,7 +127,8 @@ class Producer:
             node=self.identity.node,
             paused=self.paused,
             queue=self.identity.queue,
-            running=sorted(identity for identity, _ in self.runs),
+            # A copy first: threads that watch this process ask as well.
+            running=sorted(identity for identity, _ in list(self.runs)),
             started_at=self.started_at,
             uuid=self.identity.uuid,
         )
@@ -264,15 +265,8 @@ class Producer:
         `exiting` says that the process ends right after: then even code that could not be stopped
         ends with it, and its job is given back too. Otherwise its row is left to the rescue.
         """
-        self.drain()
+        deadline = await self.interrupt(grace)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace
-        settle = min(SETTLE_MOST, grace * SETTLE_SHARE)
-        await self.wait_idle(deadline - settle)
-        for run in list(self.runs.values()):
-            run.ask_to_stop(StopReason.SHUTDOWN)
-            run.force()
-        await self.wait_idle(deadline - settle / 2)
         try:
             async with asyncio.timeout_at(max(deadline, loop.time() + SETTLE_MOST / 2)):
                 if self.runs:
@@ -289,6 +283,27 @@ class Producer:
             loop_task.cancel()
             await asyncio.wait([loop_task])
             await self.turns.close()
+
+    async def retire(self, loop_task: "asyncio.Task[None]", grace: float) -> None:
+        """Stop for good in a process that goes on: code that cannot be stopped ends in its time.
+
+        Until then it keeps its row and its place in the heartbeat, and its outcome is saved.
+        """
+        await self.interrupt(grace)
+        await asyncio.wait([loop_task])
+        await self.turns.close()
+
+    async def interrupt(self, grace: float) -> float:
+        """Let jobs finish for most of the grace period, then stop them; return when it is over."""
+        self.drain()
+        deadline = asyncio.get_running_loop().time() + grace
+        settle = min(SETTLE_MOST, grace * SETTLE_SHARE)
+        await self.wait_idle(deadline - settle)
+        for run in list(self.runs.values()):
+            run.ask_to_stop(StopReason.SHUTDOWN)
+            run.force()
+        await self.wait_idle(deadline - settle / 2)
+        return deadline
 
     async def wait_idle(self, deadline: float) -> None:
         try:

@@ -45,17 +45,13 @@ class Queues:
         """Let its jobs finish within the grace period, beside the other queues."""
         producer = self.active.pop(queue)
         if self.opened:
-            producer.drain()
-            self.leaving[producer] = asyncio.create_task(self.leave(producer))
+            retiring = producer.retire(self.loops[producer], self.grace)
+            task = self.leaving[producer] = asyncio.create_task(retiring)
+            task.add_done_callback(lambda _: self.forget(producer))
 
-    async def leave(self, producer: Producer) -> None:
-        try:
-            await producer.stop(self.loops.pop(producer), self.grace, exiting=False)
-        finally:
-            # One whose code could not be stopped keeps its row, and so its heartbeat.
-            if producer.runs:
-                await producer.idle.wait()
-            self.leaving.pop(producer, None)
+    def forget(self, producer: Producer) -> None:
+        self.leaving.pop(producer, None)
+        self.loops.pop(producer, None)
 
     def wake(self) -> None:
         for producer in self.producers():
@@ -68,18 +64,17 @@ class Queues:
     async def close(self, grace: float, *, exiting: bool) -> None:
         """Stop all within one grace period."""
         self.opened = False
+        producers, retiring = self.producers(), list(self.leaving.values())
+        loops = [self.loops[each] for each in producers]
+        for task in retiring:
+            task.cancel()  # the end of the process comes first
+        if retiring:
+            await asyncio.wait(retiring)
         await together(
-            each.stop(self.loops.pop(each), grace, exiting=exiting) for each in self.active.values()
+            producer.stop(loop, grace, exiting=exiting)
+            for producer, loop in zip(producers, loops, strict=True)
         )
-        if self.leaving:
-            await asyncio.wait(self.leaving.values(), timeout=grace)
-        for producer, task in list(self.leaving.items()):
-            task.cancel()
-            await asyncio.wait([task])
-            if exiting:  # its code ends with the process
-                await producer.turns.leave([])
-                await producer.turns.close()
-        self.active, self.leaving = {}, {}
+        self.active = {}
 
 
 async def together(work: Iterable[Any]) -> None:

@@ -68,6 +68,7 @@ class Refresher(Loop):
         snapshot = await self.watch.look()
         pulses = snapshot.pulses
         if self.watch.wedged:
+            self.answered_at = None  # the silence that follows has this reason, and is told as this
             return self.options.interval
         self.report_late(pulses)
         with (

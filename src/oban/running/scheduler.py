@@ -90,18 +90,20 @@ class Calendar:
         found = []
         for entry in entries:
             key = self.key(entry)
-            if self.coming.get(key, now) > now:
+            last = self.seen.get(key)
+            # Unknown still: another leader has opened it at the same time, and it is read again.
+            if last is None or self.coming.get(key, now) > now:
                 continue
             cron = entry.cron(self.timezone)
-            if slots := entry.due(cron, self.seen[key], now):
-                found.append(Due(entry, self.seen[key], slots))
+            if slots := entry.due(cron, last, now):
+                found.append(Due(entry, last, slots))
             else:
                 self.coming[key] = cron.next(now) or NEVER
         return found
 
     def next_slot(self, entries: Sequence[Periodic]) -> datetime:
         """When `due` finds something again, as far as it has looked."""
-        return min((self.coming[self.key(each)] for each in entries), default=NEVER)
+        return min((self.coming.get(self.key(each), NEVER) for each in entries), default=NEVER)
 
 
 class Scheduler(Loop):
@@ -141,9 +143,7 @@ class Scheduler(Loop):
             self.started_at = self.clock.now()
         entries = entries_of(self.instance, self.options)
         if self.booted() and not self.boot_done:
-            if reboots := [entry for entry in entries if entry.is_reboot]:
-                await self.boot(reboots)
-            self.boot_done = True
+            self.boot_done = await self.boot([entry for entry in entries if entry.is_reboot])
         timed = [entry for entry in entries if not entry.is_reboot]
         if not self.leader.is_leader:
             self.calendar.forget()  # others move them forward from here on
@@ -156,14 +156,22 @@ class Scheduler(Loop):
             return 0.0
         return min(LOOK, (self.calendar.next_slot(timed) - now) / timedelta(seconds=1))
 
-    async def boot(self, entries: Sequence[Periodic]) -> None:
-        """Run what runs when the first node of this name starts; once if several think they are."""
+    async def boot(self, entries: Sequence[Periodic]) -> bool:
+        """Run what runs when the first node of this name starts; once if several think they are.
+
+        Returns whether that is done, false if another has just opened the same entries.
+        """
+        if not entries:
+            return True
         assert self.started_at is not None
         await self.open(dict(self.calendar.key(each) for each in entries), EPOCH)
+        if self.calendar.unknown(entries):
+            return False
         now = self.clock.now()
         seen = [(entry, self.calendar.seen[self.calendar.key(entry)]) for entry in entries]
         if due := [Due(entry, last, [now]) for entry, last in seen if last < self.started_at]:
             await self.evaluate(due)
+        return True
 
     async def open(self, unknown: Mapping[str, str], begin: datetime | None) -> None:
         seen = await self.session.execute(self.engine.open_slots(self.instance, unknown, begin))

@@ -3,7 +3,6 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from oban.errors import InvalidOption
@@ -199,25 +198,15 @@ def class_definition(
         )
     process: object = cls.process
     refuse_generator(f"{name}.process", process)
-    return with_cron(
-        Definition(
-            name=name,
-            options=settle(name, options),
-            oban=oban,
-            is_async=is_async(process),
-            call=method(cls, name, "process"),
-            backoff=None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff"),
-        ),
-        cron,
+    return Definition(
+        name=name,
+        options=settle(name, options),
+        oban=oban,
+        is_async=is_async(process),
+        call=method(cls, name, "process"),
+        backoff=None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff"),
+        cron=parse_all(name, cron),
     )
-
-
-def with_cron(definition: Definition, cron: CronOption | None) -> Definition:
-    """The same with its entries of the crontab, each proved on one job. Raises InvalidOption."""
-    entries = parse_all(definition.name, cron)
-    for entry in entries:
-        definition.build(entry.args, entry.fields)
-    return replace(definition, cron=entries)
 
 
 def method(cls: type, name: str, attribute: str) -> Callable[[Job], Any]:
@@ -268,8 +257,8 @@ def function_jobs(
         oban=oban,
         is_async=is_async(function),
         call=call,
+        cron=parse_all(name, cron),
     )
-    definition = with_cron(definition, cron)
     for entry in definition.cron:
         arguments.check(entry.args)
     return FunctionJobs(definition, arguments)

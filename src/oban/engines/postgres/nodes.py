@@ -120,7 +120,7 @@ class NodeVerbs(Verbs):
             )
             return int(count)
 
-        return PostgresOperation("reset", steps)
+        return PostgresOperation("reset", steps, repeatable=True)
 
     def intents(self, name: str) -> PostgresOperation[list[Intent]]:
         def steps() -> Steps[list[Intent]]:
@@ -208,9 +208,8 @@ def foreign_signals(queue: str, ident: str, aspects: Mapping[Aspect, bool | int]
     target = {"queue": queue, "ident": ident}
     running, limit, paused = (aspects.get(each) for each in ("running", "limit", "paused"))
     if running is not None:
-        action = "start" if running else "stop"
-        details = {"limit": limit, "paused": bool(paused)} if running else {}
-        return [encode({"action": action, **target, **details})]
+        details = {name: value for name, value in aspects.items() if name != "running"}
+        return [encode({"action": "start" if running else "stop", **target, **details})]
     signals = []
     if limit is not None:
         signals.append({"action": "scale", **target, "limit": limit})

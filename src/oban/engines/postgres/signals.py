@@ -25,6 +25,8 @@ PROBE_LABEL: Final = "oban probe"
 QUIET: Final = 15.0
 #: Seconds that a notification sent to ourselves may take to arrive.
 ARRIVAL: Final = 5.0
+#: So many failures in a row are told; the first is often over with the next try.
+TOLD: Final = 2
 #: Seconds until somebody who hears nothing tries again.
 DEAF: Final = 300.0
 
@@ -56,27 +58,23 @@ class Ears:
         while True:
             try:
                 connection = await (self.named or self.connector).open(LABEL)
-            except DatabaseUnavailable:
-                failures += 1
-                await asyncio.sleep(outage_backoff(failures))
-                continue
-            try:
-                if trouble := await self.subscribe(connection):
-                    yield Deaf(trouble)
+                try:
+                    if trouble := await self.subscribe(connection):
+                        yield Deaf(trouble)
+                        await connection.close()
+                        await asyncio.sleep(DEAF)
+                        continue
+                    failures = 0
+                    yield Resync()
+                    async for signal in self.hear(connection):
+                        yield signal
+                finally:
                     await connection.close()
-                    await asyncio.sleep(DEAF)
-                    continue
-                failures = 0
-                yield Resync()
-                async for signal in self.hear(connection):
-                    yield signal
             except (psycopg.Error, DatabaseUnavailable, TimeoutError) as error:
                 failures += 1
-                if failures > 1:
+                if failures == TOLD:
                     yield Deaf(f"the connection for listening fails: {str(error).strip()}")
                 await asyncio.sleep(outage_backoff(failures))
-            finally:
-                await connection.close()
 
     async def subscribe(self, connection: psycopg.AsyncConnection[Any]) -> str | None:
         """Listen to all channels; return why that is of no use, if it is not."""

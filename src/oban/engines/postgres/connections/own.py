@@ -68,9 +68,15 @@ class Connector:
         kwargs = ours(await awaited(self.kwargs))
         try:
             connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **kwargs)
-            await self.look(connection)
         except psycopg.Error as error:
             raise refused(error) from error
+        try:
+            await self.look(connection)
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, psycopg.Error):
+                raise refused(error) from error
+            raise
         return connection
 
     def open_sync(self, label: str) -> psycopg.Connection[Any]:
@@ -79,8 +85,12 @@ class Connector:
         kwargs = ours(called(self.kwargs))
         try:
             connection = psycopg.Connection.connect(conninfo, autocommit=True, **kwargs)
+        except psycopg.Error as error:
+            raise refused(error) from error
+        try:
             self.look_sync(connection)
         except psycopg.Error as error:
+            connection.close()
             raise refused(error) from error
         return connection
 

@@ -2,7 +2,8 @@
 -- Deletes up to :limit finished jobs of our queues, the oldest of each queue and state first: those
 -- that ended more than their max_age seconds ago, and those beyond the newest max_count. The rules in
 -- the JSON list :rules are for one queue, or, without one, for all that have none of their own. Rows
--- that another pruner holds are passed over. Returns how many.
+-- that another pruner holds are passed over. Returns how many. The same three times: a partial
+-- index is only taken for a state that stands in the statement.
 -- Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
 with given as materialized (
   select * from json_to_recordset(cast(:rules as json)) as given(

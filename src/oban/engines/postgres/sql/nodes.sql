@@ -34,7 +34,8 @@ returning cast(uuid as text) as uuid
 -- One process's heartbeat: writes those of its producers in the JSON list :pulses, and their records
 -- where those are missing. Returns which of the attempts that they have in hand are no longer theirs
 -- to run, which producers have rows executing that they know nothing of (claimed up to the time that
--- they have processed), and who else of ours has a heartbeat or a running attempt. Touches no job and waits for nobody's lock on one.
+-- they have processed), and who else of ours has a heartbeat or a running attempt. Touches no job and
+-- waits for nobody's lock on one.
 -- Index: oban_jobs_running_index.
 with pulse as materialized (
   select * from json_to_recordset(cast(:pulses as json)) as pulse(
@@ -187,7 +188,7 @@ select pg_notify(
 from freed
 
 -- name: command_queue
--- Stores what is wanted of :queue on :node, one row for each aspect in the JSON object :aspects, all
+-- Stores what is wanted of :queue on :node, one row for each aspect in the JSON object :aspects, each
 -- with a new version, until :until where that is given. Tells our nodes to look, and sends the list
 -- :signals to the nodes of the other packages.
 with wanted as (
@@ -284,7 +285,10 @@ with silent as materialized (
       dead.meta ->> 'shutdown_started_at' is not null
       or (
         not dead.meta -> 'running' @> to_jsonb(job.id)
-        and extract(epoch from job.attempted_at) <= cast(dead.meta ->> 'processed_at' as float8)
+        and case jsonb_typeof(dead.meta -> 'processed_at')
+          when 'number'
+          then extract(epoch from job.attempted_at) <= cast(dead.meta ->> 'processed_at' as numeric)
+        end
       ),
       false
     ) as blameless,
