@@ -1,6 +1,8 @@
 """What the heartbeat keeps up, finds out and tells, with every notification lost."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
