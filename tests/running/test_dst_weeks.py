@@ -1,0 +1,105 @@
+"""The weeks in which clocks change, on the real engine, by an injected clock and two leaders."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import cast
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+
+from oban.engines.postgres import PostgresEngine
+from oban.options import CronEntryOptions, SchedulerOptions
+from oban.running.leader import Leader
+from oban.running.scheduler import Clock, Scheduler
+
+WEEK = timedelta(days=7)
+#: In these weeks clocks are set forward and back: by an hour, by half an hour, at midnight.
+WEEKS = {
+    "Europe/Berlin": (datetime(2026, 3, 26, tzinfo=UTC), datetime(2026, 10, 22, tzinfo=UTC)),
+    "America/New_York": (datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 10, 29, tzinfo=UTC)),
+    "America/Havana": (datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 10, 29, tzinfo=UTC)),
+    "Australia/Lord_Howe": (datetime(2026, 4, 2, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)),
+}
+DAILY = ("30 0 * * *", "30 1 * * *", "0 2 * * *", "15 2 * * *", "30 2 * * *", "0 3 * * *")
+QUARTERS = "*/15 * * * *"
+
+
+class SetClock(Clock):
+    """A clock that shows what it was set to."""
+
+    def __init__(self, at: datetime) -> None:
+        super().__init__()
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+
+class Chosen(Leader):
+    """Leads when it is told to."""
+
+    chosen = False
+
+    @property
+    def is_leader(self) -> bool:
+        return self.chosen
+
+
+async def pass_through(
+    engine: PostgresEngine, options: SchedulerOptions, begin: datetime, seed: int
+) -> None:
+    """Let a week pass in uneven steps on two nodes; at times both lead, and at times none."""
+    dice = random.Random(seed)  # noqa: S311  # a test that can be repeated
+    clock = SetClock(begin)
+    leaders = [Chosen(f"node-{number}", wanted=True) for number in range(2)]
+    nodes = [
+        Scheduler(engine, engine, options, leader, name="Oban", clock=clock, booted=lambda: False)
+        for leader in leaders
+    ]
+    entries = {each.name: each.signature("UTC") for each in options.periodic}
+    await engine.execute(engine.open_slots("Oban", entries, begin))
+    while clock.at < begin + WEEK:
+        clock.at = min(clock.at + timedelta(minutes=dice.choice([1, 7, 30, 95])), begin + WEEK)
+        for leader in leaders:
+            leader.chosen = dice.random() < 0.6
+        if clock.at == begin + WEEK:
+            leaders[0].chosen = True
+        for node in nodes:
+            while await node.tick() == 0.0:
+                pass
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("zone", "begin"), [(zone, begin) for zone, both in WEEKS.items() for begin in both]
+)
+async def test_in_a_week_with_a_change_of_clocks_each_slot_has_one_job(
+    engine: PostgresEngine, oban_dsn: str, zone: str, begin: datetime, seed: int
+) -> None:
+    entries = [
+        CronEntryOptions(worker="app.Nobody", expr=expr, timezone=zone, name=expr, catch_up="all")
+        for expr in (*DAILY, QUARTERS)
+    ]
+    options = SchedulerOptions(entries=tuple(entries))
+    await pass_through(engine, options, begin, seed)
+    with psycopg.connect(oban_dsn) as connection:
+        rows = connection.execute(
+            "select meta ->> 'cron_name', scheduled_at at time zone 'UTC' from oban_jobs"
+        ).fetchall()
+    jobs = Counter(cast(list[tuple[str, datetime]], rows))
+    assert set(jobs.values()) == {1}
+    # A time that is said in hours runs once on each of the days, a skipped one at its gap's end.
+    local = ZoneInfo(zone)
+    for expr in DAILY:
+        slots = sorted(slot for name, slot in jobs if name == expr)
+        days = [slot.astimezone(local).date() for slot in slots]
+        whole = {begin.astimezone(local).date() + timedelta(days=day) for day in range(1, 7)}
+        assert whole <= set(days), f"{expr} left out a day"
+        assert len(days) == len(set(days)), f"{expr} ran twice on a day"
+    # Each quarter that there was, those that a clock shows twice too.
+    quarters = sorted(slot for name, slot in jobs if name == QUARTERS)
+    steps = {later - earlier for earlier, later in pairwise(quarters)}
+    assert steps == {timedelta(minutes=15)}
