@@ -52,7 +52,7 @@ async def pass_through(
     engine: PostgresEngine, options: SchedulerOptions, begin: datetime, seed: int
 ) -> None:
     """Let a week pass in uneven steps on two nodes; at times both lead, and at times none."""
-    dice = random.Random(seed)  # noqa: S311  # a test that can be repeated
+    dice = random.Random(seed)  # a test that can be repeated
     clock = SetClock(begin)
     leaders = [Chosen(f"node-{number}", wanted=True) for number in range(2)]
     nodes = [
@@ -89,7 +89,7 @@ async def test_in_a_week_with_a_change_of_clocks_each_slot_has_one_job(
         rows = connection.execute(
             "select meta ->> 'cron_name', scheduled_at at time zone 'UTC' from oban_jobs"
         ).fetchall()
-    jobs = Counter(cast(list[tuple[str, datetime]], rows))
+    jobs = Counter(cast("list[tuple[str, datetime]]", rows))
     assert set(jobs.values()) == {1}
     # A time that is said in hours runs once on each of the days, a skipped one at its gap's end.
     local = ZoneInfo(zone)
