@@ -1,4 +1,7 @@
-"""A real PostgreSQL for every test: embedded, or the one that OBAN_TEST_DSN names."""
+"""A real PostgreSQL for every test: embedded, or the one that OBAN_TEST_DSN names.
+
+OBAN_TEST_ROAD runs all of them over a worse road to it, see `tests.roads`.
+"""
 
 import os
 import shutil
@@ -13,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests import roads
 
 import oban.embedded
 import oban.schema
@@ -35,8 +39,10 @@ LARGE = 500_000
 FOLDER = "OBAN_TEST_FOLDER"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What this process and those it starts have in common: a folder for the server, and Ctrl-C."""
+    for line in roads.MARKERS:
+        config.addinivalue_line("markers", line)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in a script's background or by nohup: programs under test would ignore it too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,8 +71,27 @@ def server_dsn() -> Iterator[str]:
         yield server.dsn
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if reason := roads.closed(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=roads.UNHEARD)
+def unheard(server_dsn: str) -> Iterator[None]:
+    with roads.unheard(server_dsn):
+        yield
+
+
 @pytest.fixture(scope="session")
-def create_database(server_dsn: str) -> Iterator[Callable[[], str]]:
+def road(server_dsn: str) -> Iterator[str]:
+    """The server as the tests' databases are reached on it."""
+    with roads.to(server_dsn) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def create_database(server_dsn: str, road: str) -> Iterator[Callable[[], str]]:
     """Make an empty database and return its DSN; on a given server it is dropped at the end."""
     made: list[str] = []
     numbers = count(1)
@@ -75,7 +100,7 @@ def create_database(server_dsn: str) -> Iterator[Callable[[], str]]:
         name = f"oban_test_{uuid4().hex[:8]}_{next(numbers)}"
         administer(server_dsn, sql.SQL("create database {}").format(sql.Identifier(name)))
         made.append(name)
-        return make_conninfo(server_dsn, dbname=name)
+        return make_conninfo(road, dbname=name)
 
     yield create
     if "OBAN_TEST_DSN" not in os.environ:

@@ -278,8 +278,8 @@ class Oban(QueueControl):
     def hear_beat(self, beat: Beat) -> None:
         """What the heartbeat brought, on the loop of the jobs."""
         assert self.heart is not None
-        if self.control:
-            self.control.hear(beat.intents)
+        if self.control and self.control.hear(beat.intents):
+            self.heart.beat_soon()  # whoever gave the command waits to see it obeyed
         for intent in beat.intents:
             if intent.expires_in is not None:
                 self.heart.beat_in(intent.expires_in)

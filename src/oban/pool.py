@@ -11,6 +11,8 @@ from oban.options import PoolOptions
 
 #: What the server calls these connections, unless the DSN names the application.
 LABEL: Final = "oban pool"
+#: A pooler gives its clients a process number of its own: it differs from the server's answer.
+BACKEND_PID: Final = b"select pg_backend_pid()"
 #: Seconds after which a pool gives up a series of ever rarer tries to connect, and begins anew with
 #: the next call: otherwise it may find a database that returned only after a minute.
 RECONNECT_TIMEOUT: Final = 3.0
@@ -31,9 +33,17 @@ def make_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:
         max_idle=options.max_idle,
         reconnect_timeout=RECONNECT_TIMEOUT,
         check=AsyncConnectionPool.check_connection if options.check else None,
+        configure=prepare_nothing_behind_a_pooler,
         kwargs={"autocommit": True, "fallback_application_name": LABEL},
         open=False,
     )
+
+
+async def prepare_nothing_behind_a_pooler(connection: psycopg.AsyncConnection[Any]) -> None:
+    """The application's own statements go over this pool too, and would be prepared in time."""
+    cursor = await connection.execute(BACKEND_PID, prepare=False)
+    if await cursor.fetchone() != (connection.info.backend_pid,):
+        connection.prepare_threshold = None
 
 
 async def open_pool(dsn: str, options: PoolOptions) -> AsyncConnectionPool[Any]:

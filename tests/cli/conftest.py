@@ -66,7 +66,7 @@ def oban(command: Command, oban_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Co
 @pytest.fixture
 def insert(oban_dsn: str) -> Iterator[Insert]:
     """Insert a row as it is given, and return its id."""
-    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+    with psycopg.connect(oban_dsn, autocommit=True, prepare_threshold=None) as connection:
 
         def run(**columns: object) -> int:
             values = {"worker": "app.Worker", **columns}

@@ -38,6 +38,7 @@ async def test_the_banner_says_what_runs(application: Application, oban_dsn: str
     assert "\x1b" not in process.output
 
 
+@pytest.mark.hears("who hears nothing says so")
 async def test_elsewhere_every_line_is_json(application: Application, oban_dsn: str) -> None:
     application.write("broken.py", "from oban import job\n1 / 0\n@job()\ndef x(): ...\n")
     application.enqueue(oban_dsn, "quick")

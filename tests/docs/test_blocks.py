@@ -3,6 +3,7 @@
 import ast
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.docs.module import PageModule
@@ -21,7 +22,12 @@ NOT_RUN = {
 }
 
 
-@pytest.mark.parametrize("page", [name for name, found in PYTHON.items() if found])
+def over_its_road(page: str) -> Any:
+    why = "the page counts the connections"
+    return pytest.param(page, marks=[pytest.mark.hears(why)] if "production" in page else [])
+
+
+@pytest.mark.parametrize("page", [over_its_road(name) for name, found in PYTHON.items() if found])
 async def test_the_blocks_of_the_page_run_in_order(
     page: str, request: pytest.FixtureRequest
 ) -> None:

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from tests.roads import direct
 
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import Lease, Report
@@ -85,7 +86,7 @@ async def test_resigning_frees_it_at_once(engine: PostgresEngine, oban_dsn: str)
     assert await one.leads()
     await two.resign()  # it has nothing to resign from
     assert not await two.leads()
-    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+    with psycopg.connect(direct(oban_dsn), autocommit=True) as connection:
         connection.execute('listen "public.oban_leader"')
         await one.resign()
         (heard,) = connection.notifies(timeout=5, stop_after=1)

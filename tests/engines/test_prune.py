@@ -24,7 +24,7 @@ def finish(oban_dsn: str) -> Finish:
         connection.execute("insert into oban_owned_queues (queue) values ('ours'), ('other')")
 
     def make(*ages: int, state: str = "completed", queue: str = "ours") -> None:
-        with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        with psycopg.connect(oban_dsn, autocommit=True, prepare_threshold=None) as connection:
             for age in ages:
                 connection.execute(
                     f"insert into oban_jobs (worker, queue, state, tags, {state}_at) values "

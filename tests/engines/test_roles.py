@@ -15,6 +15,8 @@ from oban.engines.values import JobFilter, ProducerIdentity
 from oban.errors import DatabaseError, SchemaError
 from oban.outcome import Ack
 
+pytestmark = pytest.mark.own_session("it logs in for everybody")
+
 Verb = Callable[[PostgresEngine], Operation[object]]
 
 PREFIX = 'of "ours" :x'

@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 from tests.engines.catalog import execute, names, objects, schema_exists, value
+from tests.roads import direct
 
 from oban import Job, schema
 from oban.engines.postgres import PostgresEngine
@@ -96,7 +97,7 @@ async def test_any_prefix_is_an_identifier_and_nothing_else(dsn: str, prefix: st
     await schema.install(dsn, prefix, **ALL)
     engine = PostgresEngine(dsn, prefix)
     await engine.open()
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listening:
+    async with await psycopg.AsyncConnection.connect(direct(dsn), autocommit=True) as listening:
         channel = sql.Identifier(f"{prefix}.oban_insert")
         await listening.execute(sql.SQL("listen {}").format(channel))
         await engine.execute(engine.insert([Job(worker="app.Mailer")]))
@@ -259,6 +260,7 @@ def as_role(dsn: str, role: str) -> str:
     return make_conninfo(dsn, user=role, password="word")
 
 
+@pytest.mark.own_session("it logs in for everybody")
 async def test_a_role_without_rights_is_told_what_it_lacks(dsn: str, role: str) -> None:
     for prefix in ("public", "jobs"):
         with pytest.raises(SchemaError, match=r"permission denied for .*; connect as a role that"):
@@ -266,6 +268,7 @@ async def test_a_role_without_rights_is_told_what_it_lacks(dsn: str, role: str) 
     assert objects(dsn) == set()
 
 
+@pytest.mark.own_session("it logs in for everybody")
 async def test_rights_in_an_existing_schema_are_enough(dsn: str, role: str) -> None:
     execute(dsn, f"create schema jobs authorization {role}")
     assert await schema.install(as_role(dsn, role), "jobs") == LABELS
@@ -273,7 +276,7 @@ async def test_rights_in_an_existing_schema_are_enough(dsn: str, role: str) -> N
 
 async def test_plain_sql_notifies_once_per_queue_and_statement(dsn: str) -> None:
     await schema.install(dsn, insert_trigger=True)
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listening:
+    async with await psycopg.AsyncConnection.connect(direct(dsn), autocommit=True) as listening:
         await listening.execute('listen "public.oban_insert"')
         execute(
             dsn,
@@ -296,7 +299,7 @@ async def test_our_own_inserts_are_not_told_twice_with_the_trigger(dsn: str) -> 
     await schema.install(dsn)
     assert await schema.install(dsn, insert_trigger=True) == ["insert_trigger"]
     engine = PostgresEngine(dsn)
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listening:
+    async with await psycopg.AsyncConnection.connect(direct(dsn), autocommit=True) as listening:
         await listening.execute('listen "public.oban_insert"')
         await engine.execute(engine.insert([Job(worker="w"), Job(worker="w")]))
         heard = [each.payload async for each in listening.notifies(timeout=5, stop_after=1)]

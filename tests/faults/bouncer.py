@@ -20,12 +20,13 @@ MISSING = "there is no pgbouncer on this machine"
 #: More clients than server connections: whoever relies on a session of his own is found out.
 CONFIG = """
 [databases]
-{name} = {target}
+* = {target}
 
 [pgbouncer]
 pool_mode = transaction
 default_pool_size = 8
-max_client_conn = 200
+max_client_conn = 400
+server_idle_timeout = 2
 listen_addr = 127.0.0.1
 listen_port = {listen_port}
 unix_socket_dir =
@@ -38,7 +39,7 @@ pidfile = {folder}/pid
 
 @contextmanager
 def bouncer(dsn: str) -> Iterator[str]:
-    """The DSN of the same database behind PgBouncer."""
+    """The DSN of the same database behind PgBouncer, which is so for all of the server's."""
     assert PROGRAM is not None
     given = conninfo_to_dict(dsn)
     port = free_port()
@@ -46,10 +47,9 @@ def bouncer(dsn: str) -> Iterator[str]:
     config = folder / "pgbouncer.ini"
     config.write_text(
         CONFIG.format(
-            name=given["dbname"],
             target=" ".join(
                 f"{key}={given[key]}"
-                for key in ("host", "port", "dbname", "user", "password")
+                for key in ("host", "port", "user", "password")
                 if given.get(key)
             ),
             listen_port=port,

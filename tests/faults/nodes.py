@@ -38,7 +38,9 @@ class Ledger:
     async def write(self) -> None:
         batch: list[tuple[tuple[int, int], asyncio.Future[None]]] = []
         try:
-            connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=True)
+            connection = await psycopg.AsyncConnection.connect(
+                self.dsn, autocommit=True, prepare_threshold=None
+            )
             async with connection, connection.cursor() as cursor:
                 while self.waiting:
                     batch, self.waiting = self.waiting, []

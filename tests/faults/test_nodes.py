@@ -77,6 +77,7 @@ async def test_ten_thousand_jobs_over_four_queues_and_two_processes_run_once(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+@pytest.mark.own_session("the connections that are cut are its own")
 async def test_connections_cut_five_times_under_load(
     oban_dsn: str, client: Oban, node: Node
 ) -> None:

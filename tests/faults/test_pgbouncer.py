@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.faults.bouncer import MISSING, PROGRAM, bouncer
+from tests.roads import direct
 from tests.running.support import eventually, named, reached
 
 from oban import Job, Oban, Worker, worker
@@ -72,7 +73,7 @@ async def test_nothing_is_left_behind_on_the_sessions_of_others(pooled: str) -> 
 
 
 async def test_with_an_address_of_its_own_it_listens(pooled: str, oban_dsn: str) -> None:
-    async with Oban(pool=pooled, queues={"default": 1}, listen_dsn=oban_dsn) as oban:
+    async with Oban(pool=pooled, queues={"default": 1}, listen_dsn=direct(oban_dsn)) as oban:
 
         async def hearing() -> bool:
             return oban.hearing is None

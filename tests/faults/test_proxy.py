@@ -16,6 +16,8 @@ from psycopg.pq import ExecStatus
 from tests.faults.link import PATIENCE
 from tests.faults.proxy import Proxy
 
+pytestmark = pytest.mark.own_session("it stands between the proxy and the server")
+
 INSERT = "insert into notes (id) values (%s)"
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 

@@ -127,6 +127,7 @@ def pages_of_a_claim(connection: psycopg.Connection[Any], mode: PlanMode) -> int
 
 
 @pytest.mark.parametrize("jobs_before", [0, 20])
+@pytest.mark.own_session("nothing is prepared there")
 async def test_a_plan_made_for_a_small_table_does_not_outlive_it(
     create_database: Callable[[], str], jobs_before: int
 ) -> None:
@@ -158,6 +159,7 @@ async def kept_plan(connection: psycopg.AsyncConnection[Any], statement: Stateme
     return Plan(statement.sql.name, (await rows.fetchall())[0][0][0])
 
 
+@pytest.mark.own_session("nothing is prepared there")
 async def test_only_statements_that_read_no_history_are_prepared(
     create_database: Callable[[], str],
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.roads import direct
 from tests.running.support import Running, eventually, named, reached
 
 from oban import Job, Oban, Worker, worker
@@ -121,6 +122,7 @@ async def test_a_pause_until_a_time_ends_by_itself(client: Oban, running: Runnin
         assert await client.list_commands() == []
 
 
+@pytest.mark.hears("the command is heard")
 async def test_a_short_pause_does_not_last_until_the_next_beat(
     client: Oban, running: Running
 ) -> None:
@@ -238,6 +240,7 @@ async def test_commands_of_one_name_concern_no_other(client: Oban, running: Runn
         assert paused(oban) == {"default": False}
 
 
+@pytest.mark.hears("the command is heard")
 async def test_foreign_commands_act_in_memory_until_the_next_of_ours(
     client: Oban, running: Running, oban_dsn: str
 ) -> None:
@@ -265,7 +268,7 @@ async def test_foreign_commands_act_in_memory_until_the_next_of_ours(
 
 
 async def test_other_packages_are_told_with_keys_they_know(client: Oban, oban_dsn: str) -> None:
-    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+    with psycopg.connect(direct(oban_dsn), autocommit=True) as connection:
         connection.execute('listen "public.oban_signal"')
         await client.pause_queue("a")
         await client.resume_all_queues(node="one")

@@ -193,6 +193,7 @@ async def test_scheduled_jobs_of_another_client_wake_the_stager(
     assert min(start_delay(each) for each in done) >= 0
 
 
+@pytest.mark.hears("the stager hears of the change")
 async def test_a_scheduled_job_moved_forward_runs_then(running: Running) -> None:
     async with running() as oban:
         enqueued = await oban.enqueue(Noting.new({"n": 1}, schedule_in=3600))

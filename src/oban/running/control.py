@@ -29,8 +29,12 @@ class Control:
         #: The commands that hold here, by what they are about.
         self.applied: dict[tuple[str, Aspect], Intent] = {}
 
-    def hear(self, intents: Sequence[Intent]) -> None:
-        """Bring about what is newer than what was applied; take back what is over."""
+    def hear(self, intents: Sequence[Intent]) -> bool:
+        """Bring about what is newer than what was applied; take back what is over.
+
+        Return whether there was any such.
+        """
+        changed = False
         named = {each.queue for each in intents if each.queue != EVERY}
         for queue in sorted({*self.configured, *self.queues.active, *named}):
             for aspect in ASPECTS:
@@ -40,6 +44,8 @@ class Control:
                     continue
                 self.note(queue, aspect, intent)
                 self.apply(queue, aspect, self.wanted(queue, aspect))
+                changed = True
+        return changed
 
     def note(self, queue: str, aspect: Aspect, intent: Intent | None) -> None:
         if intent is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from tests.roads import direct
 
 from oban.engines.postgres.channels import Channels
 
@@ -22,7 +23,9 @@ class Heard:
     @asynccontextmanager
     async def listening(cls, dsn: str, prefix: str = "public") -> AsyncIterator["Heard"]:
         channels = Channels.of(prefix)
-        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        async with await psycopg.AsyncConnection.connect(
+            direct(dsn), autocommit=True
+        ) as connection:
             for channel in (*channels.all, "mark"):
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
             yield cls(connection, channels)

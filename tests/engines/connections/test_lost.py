@@ -167,6 +167,7 @@ async def terminate(dsn: str, label: str, *, wait: bool) -> int:
 
 @pytest.mark.parametrize("wait", [True, False], ids=["gone", "going"])
 @pytest.mark.parametrize("min_size", [1, 4])
+@pytest.mark.own_session("it has the sessions that are terminated")
 async def test_a_connection_that_died_in_the_pool_is_no_error(
     oban_dsn: str, client: Oban, min_size: int, wait: bool
 ) -> None:
@@ -183,6 +184,7 @@ async def test_a_connection_that_died_in_the_pool_is_no_error(
 
 
 @pytest.mark.parametrize("wait", [True, False], ids=["gone", "going"])
+@pytest.mark.own_session("it has the sessions that are terminated")
 async def test_an_idle_sync_connection_that_died_is_no_error(
     oban_dsn: str, client: Oban, wait: bool
 ) -> None:
@@ -201,6 +203,7 @@ async def test_a_reset_while_idle_is_no_error(proxy: Proxy, call: Call, client: 
     assert [job.args["n"] for job in await stored(client)] == list(range(5))
 
 
+@pytest.mark.own_session("fewer sessions than wait here")
 async def test_a_call_that_is_cancelled_leaves_the_pool_usable(oban_dsn: str, client: Oban) -> None:
     """The row is locked by somebody: all connections wait, and more calls wait for those."""
     job = await client.enqueue(build())

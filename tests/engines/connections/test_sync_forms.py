@@ -248,6 +248,7 @@ async def test_a_pool_that_must_await_what_it_connects_with(oban_dsn: str) -> No
         assert [job.queue for job in await stored(oban)] == ["async", "lent"]
 
 
+@pytest.mark.own_session("sessions are named by who used them last")
 async def test_what_the_pool_calls_its_sessions_is_not_what_we_call_ours(oban_dsn: str) -> None:
     kwargs = {"application_name": "his", "row_factory": psycopg.rows.dict_row}
     named = AsyncConnectionPool(oban_dsn, kwargs=kwargs, min_size=1, open=False)

@@ -88,15 +88,19 @@ async def migrating(
                 f"database {facts.database!r} is a read-only standby; connect to the primary server"
             )
         migrator.lock_timeout = lock_timeout
-        async with migrator.alone():
-            yield migrator
+        keeper = await connector.open(f"{LABEL} turn")
+        try:
+            async with migrator.alone(keeper):
+                yield migrator
+        finally:
+            await keeper.close()
 
 
 @asynccontextmanager
 async def looking(connector: Connector, prefix: str) -> AsyncIterator[Migrator]:
     """A session that reads what there is. Raises SchemaError and DatabaseUnavailable."""
     connection = await connector.open(LABEL)
-    migrator = Migrator(connection, prefix)
+    migrator = Migrator(connection, prefix, direct=bool(connector.route.direct))
     try:
         yield migrator
     except psycopg.Error as error:

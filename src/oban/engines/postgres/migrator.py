@@ -5,7 +5,6 @@ up after `lock_timeout`, lets the others pass, and is tried again a few times.
 """
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvailable
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
@@ -37,12 +37,17 @@ INDEX: Final = re.compile(r"create index concurrently if not exists (\w+)")
 
 @dataclass(slots=True)
 class Migrator:
-    """Works on a connection of its own, which commits each statement by itself."""
+    """Works on a connection of its own, which commits each statement by itself.
+
+    Nothing is left on a session: behind a pooler the next statement is another's.
+    """
 
     connection: psycopg.AsyncConnection[Any]
     prefix: str
     lock_timeout: float = LOCK_TIMEOUT
     turn_patience: float = TURN_PATIENCE
+    #: Whether one statement meets the session of the one before.
+    direct: bool = True
     #: What a message says that was going on.
     doing: str = "looking"
     sql: Statements = field(init=False)
@@ -51,35 +56,46 @@ class Migrator:
         self.sql = Statements(self.prefix)
 
     async def facts(self) -> schema.ServerFacts:
-        return await drive(schema.server_facts(self.sql), AsyncPsycopg(self.connection))
+        return await drive(
+            schema.server_facts(self.sql), AsyncPsycopg(self.connection, prepares=self.direct)
+        )
 
     async def objects(self) -> schema.SchemaObjects:
-        return await drive(schema.schema_objects(self.sql), AsyncPsycopg(self.connection))
+        return await drive(
+            schema.schema_objects(self.sql), AsyncPsycopg(self.connection, prepares=self.direct)
+        )
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Hold off every other session that would change this schema. Raises Contended."""
-        await self.set("statement_timeout", 0)
-        await self.take_turn()
-        try:
-            yield
-        finally:
-            # Closing the connection would release it too, but not at once, nor behind a pooler.
-            with contextlib.suppress(psycopg.Error):
-                await self.fetch("release_migration_lock", lock_name=self.lock_name)
+    async def alone(self, keeper: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+        """Hold off every other session that would change this schema. Raises Contended.
 
-    async def take_turn(self) -> None:
+        The lock is that of a transaction of `keeper`, which is one session's even behind a pooler.
+        It keeps no snapshot that an index built concurrently would have to wait for.
+        """
+        await keeper.set_isolation_level(IsolationLevel.READ_COMMITTED)
         clock = asyncio.get_running_loop().time
         deadline, pause = clock() + self.turn_patience, 0.05
-        while not (await self.fetch("take_migration_lock", lock_name=self.lock_name))[0][0]:
+        while True:
+            async with keeper.transaction():
+                await keeper.execute(b"set local idle_in_transaction_session_timeout = 0")
+                if await self.is_mine(keeper):
+                    yield
+                    return
             if clock() > deadline:
-                sessions = await self.fetch("migration_lock_holders", lock_name=self.lock_name)
-                raise Contended(
-                    f"schema {self.prefix!r} has been changed by somebody else for "
-                    f"{self.turn_patience:g} s; {described(sessions)}; wait for that to end"
-                )
+                raise await self.waited_for_others()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+    async def is_mine(self, keeper: psycopg.AsyncConnection[Any]) -> bool:
+        statement = self.sql("take_migration_lock", lock_name=self.lock_name)
+        return bool((await AsyncPsycopg(keeper, prepares=False).fetch(statement))[0][0])
+
+    async def waited_for_others(self) -> Contended:
+        sessions = await self.fetch("migration_lock_holders", lock_name=self.lock_name)
+        return Contended(
+            f"schema {self.prefix!r} has been changed by somebody else for "
+            f"{self.turn_patience:g} s; {described(sessions)}; wait for that to end"
+        )
 
     @property
     def lock_name(self) -> str:
@@ -90,6 +106,7 @@ class Migrator:
 
         async def work() -> None:
             async with self.connection.transaction():
+                await self.limit(self.lock_timeout, "set local")
                 for statement in statements:
                     await self.execute(statement)
 
@@ -106,18 +123,20 @@ class Migrator:
     async def build_index(self, name: str, statement: str) -> None:
         """Build an index, anew where an earlier try was interrupted and left an invalid one."""
         index = f"{quoted(self.prefix)}.{quoted(name)}"
+        timeout = self.lock_timeout * CONCURRENT_PATIENCE
 
         async def work() -> None:
+            if self.direct:  # behind a pooler the limit would be set for somebody else
+                await self.limit(timeout, "set")
             if await self.fetch("invalid_index", index_name=index):
                 await self.execute(f"drop index concurrently {index}")
             await self.execute(statement)
 
-        await self.patiently(work, self.lock_timeout * CONCURRENT_PATIENCE, 1)
+        await self.patiently(work, timeout, 1)
 
     async def patiently(
         self, work: Callable[[], Awaitable[None]], timeout: float, attempts: int
     ) -> None:
-        await self.set("lock_timeout", round(timeout * 1000))
         retrying = AsyncRetrying(
             retry=retry_if_exception_type((LockNotAvailable, DeadlockDetected)),
             stop=stop_after_attempt(attempts),
@@ -139,10 +158,14 @@ class Migrator:
         await self.connection.execute(statement.encode())
 
     async def fetch(self, name: str, **parameters: Any) -> Rows:
-        return await AsyncPsycopg(self.connection).fetch(self.sql(name, **parameters))
+        return await AsyncPsycopg(self.connection, prepares=self.direct).fetch(
+            self.sql(name, **parameters)
+        )
 
-    async def set(self, name: str, milliseconds: int) -> None:
-        await self.execute(f"set {name} = {milliseconds}")
+    async def limit(self, lock_timeout: float, how: str) -> None:
+        """Wait so many seconds for locks, and then work for as long as it takes."""
+        await self.execute(f"{how} lock_timeout = {round(lock_timeout * 1000)}")
+        await self.execute(f"{how} statement_timeout = 0")
 
     def failed(self, error: psycopg.Error) -> ObanError:
         """The error of ours that says what became of the schema."""

@@ -12,6 +12,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from oban.errors import DatabaseUnavailable
+from oban.pool import BACKEND_PID
 
 Kwargs = Mapping[str, Any]
 
@@ -37,17 +38,13 @@ NOT_OURS: Final = frozenset(
 class Route:
     """What is known of the way to the server, once somebody has gone it.
 
-    A pooler gives its clients a process number of its own: it differs from the one that the server
-    says it has. Behind one, the next statement may be carried out by another session.
+    Behind a pooler the next statement may be carried out by another session.
     """
 
     direct: bool | None = None
 
     def learn(self, own: tuple[int] | None, told: int) -> None:
         self.direct = own == (told,)
-
-
-BACKEND_PID: Final = b"select pg_backend_pid()"
 
 
 @dataclass(frozen=True, slots=True)

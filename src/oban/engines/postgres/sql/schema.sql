@@ -25,13 +25,9 @@ select
 from (select cast(to_regclass(:jobs_table) as oid) as oid) as jobs
 
 -- name: take_migration_lock
--- Held by the session. It is tried and not waited for: a session that waits keeps a snapshot, and
+-- Held by the transaction. It is tried and not waited for: a session that waits keeps a snapshot, and
 -- CREATE INDEX CONCURRENTLY, run by the holder, would wait for that.
-select pg_try_advisory_lock(hashtextextended(:lock_name, 0)) as taken
-
--- name: release_migration_lock
--- Lets the next one in.
-select pg_advisory_unlock(hashtextextended(:lock_name, 0)) as released
+select pg_try_advisory_xact_lock(hashtextextended(:lock_name, 0)) as taken
 
 -- name: migration_lock_holders
 -- The session that the others wait for, and since when its transaction runs.
