@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,9 @@ class Cluster:
 
     # Nodes
 
-    async def start(self, dsn: str | None = None, **options: Any) -> Process:
+    async def start(
+        self, dsn: str | None = None, *, env: Mapping[str, str] | None = None, **options: Any
+    ) -> Process:
         """A node that runs; `dsn` may lead through something in between."""
         number = len(self.files)
         records = self.folder / f"records-{number}"
@@ -51,9 +53,8 @@ class Cluster:
             **options,
         }
         program = [sys.executable, "-m", "tests.chaos.node", dsn or self.dsn, f"node{number}"]
-        node = Process(
-            *program, str(records), json.dumps(settings), log=self.folder / f"node-{number}.log"
-        )
+        log = self.folder / f"node-{number}.log"
+        node = Process(*program, str(records), json.dumps(settings), log=log, env=env)
         await self.stack.enter_async_context(node)
         await node.line("ready", timeout=30)
         self.nodes.append(node)

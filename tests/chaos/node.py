@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from oban import Job, Oban, Worker, telemetry, worker
+from oban import Job, Oban, Record, Worker, telemetry, worker
 
 RECORDS = -1
 
@@ -78,6 +78,16 @@ class Holding(Noted):
             re.match(r"(a+)+$", "a" * length + "b")
             length += 1 if time.monotonic() - began < job.args["seconds"] / 2 else 40
         note("E", job)
+
+
+@worker()
+class Wall(Noted):
+    """Records the time that its process takes it to be."""
+
+    async def process(self, job: Job) -> Record:
+        note("B", job)
+        note("E", job)
+        return Record(time.time())
 
 
 @worker()

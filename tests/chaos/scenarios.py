@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from tests.chaos.cluster import QUEUES, REFRESHER, Cluster, together
-from tests.chaos.node import Blocking, Holding, Plain, Stubborn, Threaded
+from tests.chaos.node import Blocking, Holding, Plain, Stubborn, Threaded, Wall
 from tests.chaos.server import Server
 from tests.faults.bouncer import MISSING, PROGRAM, bouncer
 from tests.faults.proxy import Proxy
@@ -325,6 +326,81 @@ async def blocked(cluster: Cluster, server: Server, scale: float) -> None:
     cluster.touched.add(holder.args["n"])
     await cluster.settle()
     await asyncio.sleep(1)
+    await cluster.terminate(*cluster.living())
+
+
+@scenario("a live job that looks a day old, while the server restarts at once")
+async def old(cluster: Cluster, server: Server, scale: float) -> None:
+    quick = {"interval": 0.3, "max_age": 1.0}
+    await together(cluster.start(refresher=quick) for _ in range(2))
+    seconds = 12 * scale  # in the long form a minute
+    await cluster.enqueue(4, seconds=seconds)
+    await cluster.started(4)
+    age = "update oban_jobs set attempted_at = attempted_at - interval '1 day'"
+    cluster.query(age)
+    (foreign,) = cluster.query(
+        "insert into oban_jobs (worker, state, attempt, attempted_by, attempted_at) values "
+        "('Elixir.Worker', 'executing', 1, array['elixir', gen_random_uuid()::text], "
+        "timezone('UTC', now()) - interval '1 day') returning id"
+    )
+    await asyncio.sleep(seconds / 3)
+    await asyncio.to_thread(server.stop, "immediate")
+    await asyncio.to_thread(server.start)
+    cluster.query(age)
+    await cluster.reached(
+        "select count(*) from oban_jobs where state = 'completed'", 4, seconds + 30
+    )
+    runs = cluster.query("select attempt, meta ? 'crashes' from oban_jobs where id <> %s", *foreign)
+    cluster.expect(set(runs) == {(1, False)}, f"live jobs became {set(runs)}")
+    left = cluster.query("select state::text, attempt from oban_jobs where id = %s", *foreign)
+    cluster.expect(left == [("executing", 1)], f"a foreign job became {left}")
+    cluster.query("delete from oban_jobs where id = %s", *foreign)
+    await cluster.terminate(*cluster.living())
+
+
+#: Where Debian keeps what steps the clock of one process.
+FAKETIME: Final = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+@scenario("the wall clock of a node steps by an hour, forth and back")
+async def stepped(cluster: Cluster, server: Server, scale: float) -> None:
+    if FAKETIME is None:
+        cluster.note("not run: there is no libfaketime on this machine")
+        return
+    steps = cluster.folder / "steps"
+    steps.write_text("+0")
+    await cluster.start()
+    queues = {**QUEUES, "stepped": 5}
+    env = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(steps),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    await cluster.start(env=env, queues=queues)
+    await cluster.enqueue(many(8_000, scale), seconds=0.01)
+    async with Oban(pool=cluster.dsn, name="chaos client") as client:
+        for step in ("+3600", "-3600", "+0"):
+            steps.write_text(step)
+            (job,) = await cluster.enqueue(1, Wall, queue="stepped")
+            later = cluster.make(200, queue="stepped")
+            for each in later:
+                each.update({"schedule_in": 1.0})
+            await client.enqueue_many(later)
+            await asyncio.sleep(REFRESHER["max_age"] + 1)
+            found = await client.get_job(job)
+            seen = found and found.recorded()
+            off = seen - time.time() if isinstance(seen, float) else None
+            told = off is not None and abs(off - int(step)) < 60
+            cluster.expect(told, f"at {step} s the node's clock was off by {off} s")
+    await cluster.settle()
+    early = "select count(*) from oban_jobs where attempted_at < scheduled_at"
+    cluster.expect(cluster.query(early) == [(0,)], "jobs ran before their time")
+    late = "select max(extract(epoch from attempted_at - scheduled_at))::float8 from oban_jobs "
+    ((longest,),) = cluster.query(late + "where queue = 'stepped'")
+    cluster.expect(longest < 2, f"a scheduled job was {longest:.1f} s late")
+    ((crashed,),) = cluster.query("select count(*) from oban_jobs where meta ? 'crashes'")
+    cluster.expect(crashed == 0, f"{crashed} jobs of living processes were rescued")
     await cluster.terminate(*cluster.living())
 
 
