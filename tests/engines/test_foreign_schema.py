@@ -174,7 +174,9 @@ async def test_writers_wait_no_longer_than_the_lock_timeout(foreign_dsn: str) ->
 
     async def write() -> None:
         nonlocal longest
-        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        async with await psycopg.AsyncConnection.connect(
+            dsn, autocommit=True, prepare_threshold=None
+        ) as connection:
             while not stop.is_set():
                 began = time.monotonic()
                 await connection.execute("insert into oban_jobs (worker) values ('w')")

@@ -70,15 +70,16 @@ class Migrator:
         """Hold off every other session that would change this schema. Raises Contended.
 
         The lock is that of a transaction of `keeper`, which is one session's even behind a pooler.
-        It keeps no snapshot that an index built concurrently would have to wait for.
+        It keeps no snapshot, for which an index built concurrently would wait without end.
         """
         await keeper.set_isolation_level(IsolationLevel.READ_COMMITTED)
         clock = asyncio.get_running_loop().time
         deadline, pause = clock() + self.turn_patience, 0.05
         while True:
             async with keeper.transaction():
-                await keeper.execute(b"set local idle_in_transaction_session_timeout = 0")
                 if await self.is_mine(keeper):
+                    # This also closes what the question was asked through, and so its snapshot.
+                    await keeper.execute(b"set local idle_in_transaction_session_timeout = 0")
                     yield
                     return
             if clock() > deadline:
