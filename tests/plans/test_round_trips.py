@@ -35,7 +35,7 @@ async def wire(oban_dsn: str) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 async def tapped_client(wire: Wire) -> AsyncIterator[Oban]:
-    async with Oban(pool=wire.dsn) as client:
+    async with await Oban.create_pool(wire.dsn) as pool, Oban(pool=pool) as client:
         await client.get_job(1)
         wire.take()
         yield client

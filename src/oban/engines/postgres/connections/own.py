@@ -74,6 +74,8 @@ class Connector:
             if isinstance(error, psycopg.Error):
                 raise refused(error) from error
             raise
+        if not self.route.direct:
+            connection.prepare_threshold = None  # what is repeated would be prepared in time
         return connection
 
     def open_sync(self, label: str) -> psycopg.Connection[Any]:
@@ -89,6 +91,8 @@ class Connector:
         except psycopg.Error as error:
             connection.close()
             raise refused(error) from error
+        if not self.route.direct:
+            connection.prepare_threshold = None
         return connection
 
     async def look(self, connection: psycopg.AsyncConnection[Any]) -> None:
