@@ -14,7 +14,8 @@ from typing import Any
 
 from oban.dsn import EMBEDDED, mask_dsn
 from oban.errors import ConfigurationError, InvalidOption
-from oban.options import Options, P, PoolOptions, parse
+from oban.options import Options, PoolOptions
+from oban.part import P, parse
 from oban.settings import (
     KEYS,
     ProgramOptions,

@@ -7,7 +7,8 @@ from typing import Any
 from oban.client import Client
 from oban.engines.values import EVERY, Aspect, Intent, KnownProducer
 from oban.errors import InvalidOption
-from oban.options import QueueOptions, check, check_name
+from oban.options import QueueOptions
+from oban.part import check, check_name
 from oban.running.producer import QueueInfo
 
 

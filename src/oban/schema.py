@@ -23,7 +23,8 @@ from oban.engines.postgres.migrator import LOCK_TIMEOUT
 from oban.engines.postgres.roles import grant_statements
 from oban.engines.postgres.schema import latest_version
 from oban.errors import InvalidOption
-from oban.options import Options, check
+from oban.options import Options
+from oban.part import check
 
 __all__ = [
     "SchemaStatus",

@@ -10,20 +10,8 @@ from typing import Annotated, Any, Final, get_origin
 
 from oban.dsn import EMBEDDED, check_dsn
 from oban.errors import ConfigurationError, InvalidOption
-from oban.options import (
-    LATER,
-    OBJECTS,
-    SECRET,
-    TEXT,
-    Options,
-    Part,
-    PoolOptions,
-    QueueOptions,
-    Rule,
-    check,
-    rules,
-    unknown,
-)
+from oban.options import OBJECTS, Options, PoolOptions, QueueOptions
+from oban.part import SECRET, TEXT, Part, Rule, check, rules, unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +27,7 @@ class ProgramOptions(Part):
 KEYS: Final[Mapping[str, type[Part]]] = {
     part.path + name: part
     for part in (ProgramOptions, Options, PoolOptions)
-    for name in (*rules(part), *LATER.get(part.__name__, ()))
+    for name in (*rules(part), *part.later)
     if name not in OBJECTS
 }
 #: The rules of those that this version has.

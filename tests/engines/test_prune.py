@@ -9,7 +9,8 @@ import pytest
 from oban.engines.postgres import PostgresEngine
 from oban.errors import InvalidOption
 from oban.job import FINAL
-from oban.options import PrunerOptions, parse
+from oban.options import PrunerOptions
+from oban.part import parse
 from oban.running.pruner import kept
 
 ENDED = {state: f"{state}_at" for state in FINAL}

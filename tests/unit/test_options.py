@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oban.errors import InvalidOption
-from oban.options import (
-    LATER,
-    Options,
-    Part,
-    PoolOptions,
-    QueueOptions,
-    StagerOptions,
-    rules,
-)
+from oban.options import Options, PoolOptions, QueueOptions, StagerOptions
+from oban.part import Part, rules
 
 PARTS: tuple[type[Part], ...] = (Options, QueueOptions, StagerOptions, PoolOptions)
 
@@ -169,20 +162,20 @@ def test_an_unknown_option_names_the_nearest(options: dict[str, Any], start: str
     assert refusal(**options).startswith(start)
 
 
-@pytest.mark.parametrize("key", LATER["Options"])
+@pytest.mark.parametrize("key", Options.later)
 @pytest.mark.parametrize("value", [{}, None, False])
 def test_an_empty_option_of_a_later_version_is_welcome(key: str, value: object) -> None:
     assert Options.parse({key: value}) == Options()
 
 
-@pytest.mark.parametrize("key", LATER["Options"])
+@pytest.mark.parametrize("key", Options.later)
 @pytest.mark.parametrize("value", [{"interval": 2}, True, 1, 0, [], "auto"])
 def test_an_option_of_a_later_version_is_refused_plainly(key: str, value: object) -> None:
     message = refusal(**{key: value})
     assert message.startswith(f"{key} is {value!r}, and {key} is not in this version yet; remove")
 
 
-@pytest.mark.parametrize("key", LATER["QueueOptions"])
+@pytest.mark.parametrize("key", QueueOptions.later)
 def test_a_queue_option_of_a_later_version_is_refused_plainly(key: str) -> None:
     message = refusal(queues={"m": {key: 3}})
     assert f"queues.m.{key} is not in this version yet" in message

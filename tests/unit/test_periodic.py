@@ -7,7 +7,8 @@ import pytest
 
 from oban import Job, Worker, job, worker
 from oban.errors import InvalidJob, InvalidOption
-from oban.options import SchedulerOptions, parse
+from oban.options import SchedulerOptions
+from oban.part import parse
 from oban.periodic import MOST_AT_ONCE, Periodic, parse_all
 from oban.running.scheduler import build
 from oban.worker import forget, registered

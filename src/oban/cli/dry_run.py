@@ -15,7 +15,7 @@ from oban.cli.workers import find_workers
 from oban.configuration import Configuration
 from oban.dsn import mask_dsn
 from oban.errors import ConfigurationError
-from oban.options import Part
+from oban.part import Part
 
 DEFAULT = "default"
 #: Runs of the crontab that are shown.

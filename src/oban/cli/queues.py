@@ -23,7 +23,7 @@ from oban.cli.terminal import counted, output, print_json, say
 from oban.configuration import Configuration
 from oban.engines.values import EVERY
 from oban.oban import Oban
-from oban.options import check_name
+from oban.part import check_name
 from oban.running.control import newest
 from oban.running.producer import QueueInfo
 
