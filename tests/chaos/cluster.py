@@ -32,7 +32,7 @@ class Cluster:
         self.enqueued: set[int] = set()
         self.touched: set[int] = set()
         self.died_at: dict[int, float] = {}
-        self.nodes: list[Process] = []
+        self.nodes: dict[str, Process] = {}
         self.files: list[Path] = []
         self.stack = AsyncExitStack()
 
@@ -52,12 +52,13 @@ class Cluster:
             "shutdown_grace_period": 3.0,
             **options,
         }
-        program = [sys.executable, "-m", "tests.chaos.node", dsn or self.dsn, f"node{number}"]
+        name = f"node{number}"
+        program = [sys.executable, "-m", "tests.chaos.node", dsn or self.dsn, name]
         log = self.folder / f"node-{number}.log"
         node = Process(*program, str(records), json.dumps(settings), log=log, env=env)
         await self.stack.enter_async_context(node)
         await node.line("ready", timeout=30)
-        self.nodes.append(node)
+        self.nodes[name] = node
         return node
 
     def kill(self, node: Process) -> None:
@@ -85,7 +86,7 @@ class Cluster:
                 self.fail(f"a node ended with code {code} when it was told to stop")
 
     def living(self) -> list[Process]:
-        return [node for node in self.nodes if node.returncode is None]
+        return [node for node in self.nodes.values() if node.returncode is None]
 
     # Jobs
 

@@ -56,18 +56,17 @@ async def killed(cluster: Cluster, server: Server, scale: float) -> None:
     elected = await asyncio.to_thread(
         cluster.query, "select node from oban_leases where expires_at > now()"
     )
-    cluster.expect(elected and elected[0][0] != f"node{leader}", "nobody followed the leader")
+    cluster.expect(elected and elected[0][0] != leader, "nobody followed the leader")
     await cluster.terminate(*cluster.living())
 
 
-async def living_leader(cluster: Cluster) -> int:
-    """The number of the node that leads; one that was killed may hold the lease for a while."""
+async def living_leader(cluster: Cluster) -> str:
+    """The node that leads; one that was killed may hold the lease for a while."""
     query = "select node from oban_leases where expires_at > now()"
     while True:
         for (name,) in await asyncio.to_thread(cluster.query, query):
-            number = int(name.removeprefix("node"))
-            if cluster.nodes[number] in cluster.living():
-                return number
+            if cluster.nodes[name].returncode is None:
+                return str(name)
         await asyncio.sleep(0.1)
 
 
