@@ -150,7 +150,7 @@ class Cluster:
             self.fail(reason)
 
     def outputs(self) -> list[str]:
-        return [node.output for node in self.nodes]
+        return [node.output for node in self.nodes.values()]
 
     async def close(self) -> None:
         for node in self.living():

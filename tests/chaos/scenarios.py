@@ -283,7 +283,7 @@ async def without_notifications(cluster: Cluster, count: int) -> None:
         paused = "select count(*) from oban_producers where (meta ->> 'paused')::boolean"
         await cluster.reached(paused, 2 * len(QUEUES), 5)
         await client.resume_all_queues()
-        cluster.kill(cluster.nodes[0])
+        cluster.kill(cluster.nodes["node0"])
         await cluster.enqueue(count // 10)
         await cluster.settle()
     await cluster.terminate(*cluster.living())
