@@ -7,6 +7,9 @@ from psycopg.rows import tuple_row
 
 Facts = set[tuple[Any, ...]]
 
+#: Locks of this database alone: other tests run beside this one on the same server.
+HERE = "database = (select oid from pg_database where datname = current_database())"
+
 #: Everything that can be seen of the objects in a schema. With `{version}` filled by the row
 #: versions of the catalogs, two snapshots are equal only if nobody has touched anything between.
 OBJECTS = """

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.engines.catalog import execute, names, objects, value
+from tests.engines.catalog import HERE, execute, names, objects, value
 from tests.engines.foreign_tables import FOREIGN, tables_sql
 
 from oban import schema
@@ -223,10 +223,6 @@ async def backend_pid(connection: psycopg.AsyncConnection) -> int:
     return int(row[0])
 
 
-#: Sessions of this database alone: other tests run beside this one on the same server.
-HERE = "database = (select oid from pg_database where datname = current_database())"
-
-
 def locks(dsn: str) -> int:
     statement = f"select count(*) from pg_locks where locktype = 'advisory' and {HERE}"
     return int(value(dsn, statement))
@@ -266,6 +262,18 @@ async def test_a_cut_connection_is_said_and_the_next_run_goes_on(foreign_dsn: st
         with pytest.raises(DatabaseUnavailable, match=r"0003_columns .* goes on where it stopped"):
             await task
     assert await schema.migrate(dsn) == LABELS[2:]
+
+
+@pytest.mark.own_session("sessions are named by who used them last")
+async def test_a_turn_that_is_lost_meanwhile_undoes_nothing(foreign_dsn: str) -> None:
+    dsn = foreign_dsn
+    with transaction(dsn, "lock table oban_jobs in access share mode"):
+        task = asyncio.create_task(schema.migrate(dsn))
+        await waiting(dsn)
+        query = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where "
+        mine = "application_name = 'oban migrate turn' and datname = current_database()"
+        assert value(dsn, query + mine) is True
+    assert await task == LABELS
 
 
 async def test_a_migration_that_fails_leaves_nothing_of_itself(foreign_dsn: str) -> None:

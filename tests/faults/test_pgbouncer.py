@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
+from tests.engines.catalog import HERE
 from tests.faults.bouncer import MISSING, PROGRAM, bouncer
 from tests.roads import direct
 from tests.running.support import eventually, named, reached
@@ -14,9 +15,6 @@ from tests.running.support import eventually, named, reached
 from oban import Job, Oban, Worker, worker
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
-
-#: Locks of this database alone: other tests run beside this one on the same server.
-HERE = "database = (select oid from pg_database where datname = current_database())"
 
 QUICK = {"interval": 0.3, "max_age": 1}
 

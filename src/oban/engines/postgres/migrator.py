@@ -5,6 +5,7 @@ up after `lock_timeout`, lets the others pass, and is tried again a few times.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
-from psycopg import IsolationLevel
 from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvailable
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
@@ -39,7 +39,7 @@ INDEX: Final = re.compile(r"create index concurrently if not exists (\w+)")
 class Migrator:
     """Works on a connection of its own, which commits each statement by itself.
 
-    Nothing is left on a session: behind a pooler the next statement is another's.
+    Behind a pooler nothing is left on its session, which others use next.
     """
 
     connection: psycopg.AsyncConnection[Any]
@@ -56,14 +56,10 @@ class Migrator:
         self.sql = Statements(self.prefix)
 
     async def facts(self) -> schema.ServerFacts:
-        return await drive(
-            schema.server_facts(self.sql), AsyncPsycopg(self.connection, prepares=self.direct)
-        )
+        return await drive(schema.server_facts(self.sql), AsyncPsycopg(self.connection))
 
     async def objects(self) -> schema.SchemaObjects:
-        return await drive(
-            schema.schema_objects(self.sql), AsyncPsycopg(self.connection, prepares=self.direct)
-        )
+        return await drive(schema.schema_objects(self.sql), AsyncPsycopg(self.connection))
 
     @asynccontextmanager
     async def alone(self, keeper: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
@@ -72,24 +68,30 @@ class Migrator:
         The lock is that of a transaction of `keeper`, which is one session's even behind a pooler.
         It keeps no snapshot, for which an index built concurrently would wait without end.
         """
-        await keeper.set_isolation_level(IsolationLevel.READ_COMMITTED)
+        await self.take_turn(keeper)
+        try:
+            yield
+        finally:
+            # What was done is done, also if the turn was lost meanwhile. Closing the connection
+            # would end it too, but not at once.
+            with contextlib.suppress(psycopg.Error):
+                await keeper.execute(b"rollback")
+
+    async def take_turn(self, keeper: psycopg.AsyncConnection[Any]) -> None:
         clock = asyncio.get_running_loop().time
         deadline, pause = clock() + self.turn_patience, 0.05
+        statement = self.sql("take_migration_lock", lock_name=self.lock_name)
         while True:
-            async with keeper.transaction():
-                if await self.is_mine(keeper):
-                    # This also closes what the question was asked through, and so its snapshot.
-                    await keeper.execute(b"set local idle_in_transaction_session_timeout = 0")
-                    yield
-                    return
+            await keeper.execute(b"begin isolation level read committed")
+            if (await AsyncPsycopg(keeper).fetch(statement))[0][0]:
+                # This also closes what the question was asked through, and so its snapshot.
+                await keeper.execute(b"set local idle_in_transaction_session_timeout = 0")
+                return
+            await keeper.execute(b"rollback")
             if clock() > deadline:
                 raise await self.waited_for_others()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
-
-    async def is_mine(self, keeper: psycopg.AsyncConnection[Any]) -> bool:
-        statement = self.sql("take_migration_lock", lock_name=self.lock_name)
-        return bool((await AsyncPsycopg(keeper, prepares=False).fetch(statement))[0][0])
 
     async def waited_for_others(self) -> Contended:
         sessions = await self.fetch("migration_lock_holders", lock_name=self.lock_name)
@@ -159,9 +161,7 @@ class Migrator:
         await self.connection.execute(statement.encode())
 
     async def fetch(self, name: str, **parameters: Any) -> Rows:
-        return await AsyncPsycopg(self.connection, prepares=self.direct).fetch(
-            self.sql(name, **parameters)
-        )
+        return await AsyncPsycopg(self.connection).fetch(self.sql(name, **parameters))
 
     async def limit(self, lock_timeout: float, how: str) -> None:
         """Wait so many seconds for locks, and then work for as long as it takes."""
