@@ -1,7 +1,7 @@
 """Oban: the parts wired together, started and stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -230,10 +230,11 @@ class Oban(QueueControl):
         leader = Leader(self.node, wanted=self.options.leads)
         heart = Heart(self.engine, self.options, leader, self)
         solitude = Solitude(heart.beat, self.wake_queues)
-        make = partial(self.make_producer, solitude)
+        make = partial(self.make_producer, solitude, heart.is_believed_alive)
         grace = self.options.shutdown_grace_period
         self.queues = Queues(make, self.options.queues, grace)
-        self.control = Control(self.name, self.node, self.options.queues, self.queues)
+        if self.options.queues:  # who only leads runs none, whatever is commanded
+            self.control = Control(self.name, self.node, self.options.queues, self.queues)
         self.heart = heart
         try:
             await heart.open()
@@ -255,7 +256,13 @@ class Oban(QueueControl):
             self.heart.beat_soon()  # a death from here on is no crash
             await self.queues.close(self.options.shutdown_grace_period, exiting=self.exiting)
 
-    def make_producer(self, solitude: Solitude, queue: str, options: QueueOptions) -> Producer:
+    def make_producer(
+        self,
+        solitude: Solitude,
+        is_believed_alive: Callable[[], bool],
+        queue: str,
+        options: QueueOptions,
+    ) -> Producer:
         return Producer(
             self.engine,
             self.executor,
@@ -265,6 +272,7 @@ class Oban(QueueControl):
             queue=queue,
             cancel_grace_period=self.options.cancel_grace_period,
             solitude=solitude,
+            is_believed_alive=is_believed_alive,
         )
 
     @property
@@ -299,7 +307,7 @@ class Oban(QueueControl):
             case Stop(job_id):
                 for producer in self.queue_loops():
                     producer.suspect(job_id)
-            case Resigned(name) | Commanded(name):
+            case Resigned(name) | Commanded(name, _):
                 if self.heart and name == self.name:
                     self.heart.beat_soon()
             case ForeignCommand():

@@ -1,17 +1,20 @@
 """What has ended is deleted once it is old, or too many; of our queues and nothing else."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
+from tests.running.support import named
 
 from oban.engines.postgres import PostgresEngine
 from oban.errors import InvalidOption
 from oban.job import FINAL
 from oban.options import PrunerOptions
 from oban.part import parse
-from oban.running.pruner import kept
+from oban.running.leader import Leader
+from oban.running.pruner import Pruner, kept
 
 ENDED = {state: f"{state}_at" for state in FINAL}
 
@@ -81,6 +84,38 @@ async def test_only_so_many_of_the_newest_are_kept(
     assert left(oban_dsn) == [0, 1, 2, 3]
     assert left(oban_dsn, queue="other") == [0, 1, 2]
     assert await prune(engine, max_count=0) == 7
+
+
+async def test_of_jobs_that_ended_at_one_moment_so_many_are_kept_all_the_same(
+    engine: PostgresEngine, finish: Finish, oban_dsn: str
+) -> None:
+    finish(*range(10))
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        connection.execute("update oban_jobs set completed_at = timezone('UTC', now())")
+    assert await prune(engine, max_count=4) == 6
+    assert left(oban_dsn) == [6, 7, 8, 9]  # the last that were inserted
+    assert await prune(engine, max_count=4) == 0
+
+
+async def test_jobs_that_the_database_refuses_to_delete_are_spared(
+    engine: PostgresEngine, finish: Finish, oban_dsn: str, events: list[Any]
+) -> None:
+    finish(*range(10))
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        connection.execute("create table invoices (job_id bigint references oban_jobs (id))")
+        connection.execute(
+            "insert into invoices select id from oban_jobs where tags[1] in ('3', '9')"
+        )
+        leader = Leader("node", wanted=True)
+        leader.until = math.inf
+        options = parse(PrunerOptions, "pruner.", {"max_age": 0, "limit": 4})
+        pruner = Pruner(engine, engine.session("test"), options, leader)
+        for _ in range(20):
+            await pruner.tick()
+        await pruner.session.close()
+        connection.execute("drop table invoices")
+    assert left(oban_dsn) == [3, 9]
+    assert len({each["job_id"] for each in named(events, "oban.pruner.refused")}) == 2
 
 
 async def test_the_most_particular_rule_wins(

@@ -1,6 +1,6 @@
 """What becomes of the jobs of a producer that fell silent, and of nobody else's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,12 +8,15 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from tests.running.support import named
 
 from oban import Job
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import Beat, Fate, ProducerIdentity, Pulse, Report, Rescued, Sighting
 from oban.job import JobState
+from oban.options import LifelineOptions
 from oban.outcome import Ack, AttemptKey
+from oban.running.lifeline import Lifeline
 
 MAX_AGE = 10.0
 OBSERVER = ProducerIdentity(str(uuid4()), "Oban", "observer", "default")
@@ -334,3 +337,42 @@ async def test_a_record_is_forgotten_after_a_day_of_silence_but_never_while_a_jo
         assert await cluster.engine.execute(cluster.engine.forget_silent()) == 1
         left = connection.execute("select uuid::text from oban_owners").fetchall()
     assert {uuid for (uuid,) in left} == {needed.uuid, living.uuid, young.uuid}
+
+
+@pytest.fixture
+def stubborn(oban_dsn: str) -> Iterator[Callable[[Job], None]]:
+    """Have somebody's trigger refuse every change of a job."""
+    connection = psycopg.connect(oban_dsn, autocommit=True)
+
+    def refuse(job: Job) -> None:
+        connection.execute(
+            "create or replace function refuse() returns trigger language plpgsql as $$ begin "
+            f"if old.id = {job.id} then raise 'not this one'; end if; return new; end $$".encode()
+        )
+        connection.execute(
+            "create trigger refuse before update on oban_jobs "
+            "for each row execute function refuse()"
+        )
+
+    yield refuse
+    connection.execute("drop trigger if exists refuse on oban_jobs")
+    connection.close()
+
+
+async def test_a_job_that_the_database_refuses_to_change_keeps_no_other_from_its_rescue(
+    cluster: Cluster, stubborn: Callable[[Job], None], events: list[Any]
+) -> None:
+    owner = dying()
+    await cluster.beat(pulse(owner))
+    jobs = await cluster.claim(owner, 5)
+    stubborn(jobs[2])
+    lifeline = Lifeline(cluster.engine, cluster.engine.session("t"), LifelineOptions(), 3.0)
+    silent = [each for each in await cluster.look() if each.identity == owner]
+    await lifeline.rescue(silent)
+    await lifeline.session.close()
+    states = [(await cluster.get(job)).state for job in jobs]
+    assert states == ["available"] * 2 + ["executing"] + ["available"] * 2
+    (refused,) = named(events, "oban.lifeline.refused")
+    assert refused["job_id"] == jobs[2].id
+    assert "not this one" in refused["error_message"]
+    assert owner.uuid in lifeline.refused

@@ -258,3 +258,29 @@ def test_a_loop_that_is_closed_without_a_stop_ends_the_beats(
     before = len(named(events, "oban.refresher.refresh.stop"))
     time.sleep(0.5)
     assert len(named(events, "oban.refresher.refresh.stop")) == before
+
+
+async def test_who_may_be_taken_for_dead_claims_nothing_more(
+    client: Oban, running: Running, unheard: dict[str, Any]
+) -> None:
+    async with running(**unheard) as oban:
+        await reached(client, await client.enqueue(Quick.new()), "completed")
+        assert oban.heart is not None
+        assert oban.heart.refresher is not None
+        beats = oban.heart.refresher.session
+        execute, answers = beats.execute, asyncio.Event()
+
+        async def unanswered(operation: Any) -> Any:
+            if not answers.is_set():
+                raise ObanError("no connection is left for the heartbeat")
+            return await execute(operation)
+
+        beats.execute = unanswered  # type: ignore[method-assign]
+        await eventually(lambda: asyncio.sleep(0, not oban.heart.is_believed_alive()))  # type: ignore[union-attr]
+        job = await client.enqueue(Quick.new())
+        for producer in oban.queue_loops():
+            producer.wake()
+        await asyncio.sleep(0.5)
+        assert (await client.get_job(job)).state == "available"  # type: ignore[union-attr]
+        answers.set()
+        await reached(client, job, "completed")

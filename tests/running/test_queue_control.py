@@ -258,13 +258,86 @@ async def test_foreign_commands_act_in_memory_until_the_next_of_ours(
             tell(action="resume", queue="*", ident="any")
             await becomes(lambda: paused(oban), {"default": False})
             assert limits(oban) == {"default": 4}
-            tell(action="start", queue="extra", ident="any", limit=2)
-            await becomes(lambda: limits(oban), {"default": 4, "extra": 2})
-            tell(action="stop", queue="extra", ident="any")
+            tell(action="stop", queue="default", ident="any")
+            await becomes(lambda: limits(oban), {})
+            tell(action="start", queue="extra", ident="any", limit=2)  # none of ours
+            tell(action="start", queue="default", ident="any", limit=4)
             await becomes(lambda: limits(oban), {"default": 4})
             assert await client.list_commands() == []
             await client.scale_queue("default", 6)
             await becomes(lambda: limits(oban), {"default": 6})
+
+
+@pytest.mark.hears("the command is heard")
+async def test_a_command_of_one_name_is_not_obeyed_as_a_foreign_one_by_another(
+    client: Oban, running: Running
+) -> None:
+    async with running(refresher=QUICK) as ours, running(refresher=QUICK, name="Other") as other:
+        await becomes(lambda: (ours.hearing, other.hearing), (None, None))
+        await client.pause_queue("default")
+        await client.scale_queue("default", 3)
+        await becomes(lambda: limits(ours), {"default": 3})
+        await becomes(lambda: paused(ours), {"default": True})
+        await reached(client, await client.enqueue(Quick.new()), "completed")
+        assert (limits(other), paused(other)) == ({"default": 10}, {"default": False})
+
+
+async def test_who_only_leads_runs_nothing_whatever_is_commanded(
+    client: Oban, running: Running
+) -> None:
+    await client.start_queue("extra")
+    async with running(queues={}, leadership=True, refresher=QUICK) as oban:
+        assert oban.heart is not None
+        await oban.heart.beat()
+        assert oban.check_all_queues() == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_queue_that_is_stopped_while_its_process_stops_beats_to_the_end(
+    client: Oban, running: Running, oban_dsn: str, when: str
+) -> None:
+    Gated.gate = asyncio.Event()
+    async with running(refresher=QUICK, shutdown_grace_period=10) as oban:
+        job = await client.enqueue(Gated.new())
+        await reached(client, job, "executing")
+        if when == "before":
+            await client.stop_queue("default")
+            await becomes(lambda: oban.check_queue("default"), None)
+        stopping = asyncio.create_task(oban.stop())
+        await asyncio.sleep(0.2)
+        if when == "after":
+            await client.stop_queue("default")
+        with psycopg.connect(oban_dsn, autocommit=True) as connection:
+            for _ in range(5):
+                await asyncio.sleep(0.3)
+                rows = connection.execute(
+                    "select timezone('UTC', now()) - updated_at < interval '1 second' "
+                    "from oban_producers"
+                ).fetchall()
+                assert rows == [(True,)]
+        Gated.gate.set()
+        await stopping
+    assert (await client.get_job(job)).state == "completed"  # type: ignore[union-attr]
+
+
+async def test_commands_that_cannot_be_read_stop_no_heartbeat(
+    client: Oban, running: Running, oban_dsn: str
+) -> None:
+    async with running(refresher=QUICK) as oban:
+        with psycopg.connect(oban_dsn, autocommit=True) as connection:
+            for queue, value, at in (
+                ("a", "1", "infinity"),
+                ("b", "9" * 9999, "now"),
+                ("c", json.dumps({"x": "y" * 99}), "now"),
+            ):
+                connection.execute(
+                    "insert into oban_queue_intents (name, queue, node, aspect, value, set_at) "
+                    "values ('Oban', %s, '*', 'limit', %s::jsonb, %s::timestamptz)",
+                    [queue, value, at],
+                )
+        await client.scale_queue("default", 3)
+        await becomes(lambda: limits(oban), {"default": 3})
+        assert [each.queue for each in await client.list_commands()] == ["default"]
 
 
 async def test_other_packages_are_told_with_keys_they_know(client: Oban, oban_dsn: str) -> None:
@@ -275,6 +348,7 @@ async def test_other_packages_are_told_with_keys_they_know(client: Oban, oban_ds
         await client.scale_queue("a", 3)
         await client.start_queue("a", 2, True)
         await client.stop_queue("a")
+        await client.pause_queue("a", until=timedelta(hours=1))  # nobody would resume there
         await client.start_queue("a")
         heard = [json.loads(each.payload) for each in connection.notifies(timeout=5, stop_after=6)]
     everywhere = {"queue": "a", "ident": "any"}

@@ -117,3 +117,35 @@ async def test_an_ack_that_is_not_json_is_saved_without_its_details(
         await reached(oban, other, "completed")
     assert "refused the details" in found.errors[0]["error"]
     assert named(events, "oban.producer.refused")
+
+
+async def test_an_outcome_that_the_database_refuses_altogether_runs_no_job_twice(
+    running: Running, oban_dsn: str, events: list[Any]
+) -> None:
+    """Its row stays as it is until somebody has mended what the database has against it."""
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        connection.execute(
+            "create unique index once on oban_jobs (worker) where state = 'completed'"
+        )
+        async with running(refresher={"interval": 0.1, "max_age": 1}) as oban:
+            first = await oban.enqueue(Quick.new())
+            await reached(oban, first, "completed")
+            second = await oban.enqueue(Quick.new())
+
+            async def given_up() -> bool:
+                return len(named(events, "oban.producer.refused")) == 2
+
+            await eventually(given_up)
+            assert oban.heart is not None
+            for _ in range(5):
+                await oban.heart.beat()
+            starts = [each["job"].id for each in named(events, "oban.job.start")]
+            assert starts.count(second.id) == 1
+            other = await oban.enqueue(Snoozing.new())
+            await reached(oban, other, "scheduled")
+            connection.execute("drop index once")
+            (producer,) = oban.queue_loops()
+            producer.turns.refused_until = 0
+            producer.wake()
+            await oban.enqueue(Snoozing.new())
+            await reached(oban, second, "completed")

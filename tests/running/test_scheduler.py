@@ -9,9 +9,13 @@ import psycopg
 import pytest
 from tests.running.support import Running, eventually, named
 
-from oban import Job, Oban
+from oban import Job, Oban, Worker, worker
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import DueSlots, JobFilter
+from oban.options import SchedulerOptions
+from oban.periodic import Periodic
+from oban.running.scheduler import Due, entries_of
+from oban.worker.definition import forget
 
 QUICK = {"interval": 0.2, "max_age": 1}
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -179,3 +183,73 @@ async def test_two_that_start_at_once_boot_once(client: Oban, running: Running) 
             group.create_task(live())
             group.create_task(live())
         assert len(await jobs_of(client, n)) == n
+
+
+async def test_an_entry_whose_job_is_refused_fails_alone(
+    client: Oban, running: Running, oban_dsn: str, events: list[Any]
+) -> None:
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        connection.execute("alter table oban_jobs add constraint c check (queue <> 'bad')")
+    good = {"worker": "app.Nobody", "name": "good", "queue": "good"}
+    bad = {"worker": "app.Nobody", "name": "bad", "queue": "bad"}
+    entries = [
+        {**each, "name": f"{each['name']} {expr}", "expr": expr}
+        for each in (bad, good)
+        for expr in ("* * * * *", "@reboot")
+    ]
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        minute = "date_trunc('minute', now()) - interval '1 minute'"
+        for each in entries:
+            if each["expr"] != "@reboot":
+                connection.execute(
+                    "insert into oban_cron_slots (name, entry, signature, slot) "
+                    f"values ('Oban', %s, '* * * * * UTC', {minute})".encode(),
+                    [each["name"]],
+                )
+        async with running(queues={"other": 1}, refresher=QUICK, scheduler={"entries": entries}):
+
+            async def both() -> bool:
+                found = await client.list_jobs(JobFilter(queue="good"))
+                return {job.meta["cron_expr"] for job in found} == {"* * * * *", "@reboot"}
+
+            await eventually(both)
+        connection.execute("alter table oban_jobs drop constraint c")
+    refused = {each["entry"] for each in named(events, "oban.scheduler.refused")}
+    assert refused == {"bad * * * * *", "bad @reboot"}
+
+
+def test_slots_that_were_missed_do_not_overlap_either() -> None:
+    table = {"expr": "* * * * *", "catch_up": "all", "overlap": "skip"}
+    missed = [NOON + n * MINUTE for n in range(1, 6)]
+    slots = Due(Periodic.parse("w", table), NOON, missed).with_jobs("UTC")
+    assert [job.scheduled_at for job in slots.jobs] == [missed[-1]]
+    assert slots.slot == missed[-1]
+
+
+def test_entries_of_one_name_from_two_workers_are_known() -> None:
+    @worker(cron={"expr": "@daily", "name": "twin"}, oban="Twins")
+    class One(Worker):
+        async def process(self, job: Job) -> None: ...
+
+    @worker(cron={"expr": "@hourly", "name": "twin"}, oban="Twins")
+    class Two(Worker):
+        async def process(self, job: Job) -> None: ...
+
+    entries, twins = entries_of("Twins", SchedulerOptions())
+    assert [each.expr for each in entries] == ["@hourly"]
+    assert twins == {"twin"}
+    for each in (One, Two):
+        forget(each.new().worker)
+
+
+async def test_a_leader_without_queues_counts_as_one_that_was_there_before(
+    client: Oban, running: Running
+) -> None:
+    options: dict[str, Any] = {"refresher": QUICK, "scheduler": entry("@reboot")}
+    async with running(queues={}, leadership=True, **options):
+        await jobs_of(client, 1)
+        async with running(queues={"other": 1}, **options) as second:
+            assert second.heart is not None
+            for _ in range(5):
+                await second.heart.beat()
+        assert len(await jobs_of(client, 1)) == 1

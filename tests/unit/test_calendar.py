@@ -2,12 +2,14 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 
 import pytest
 
-from oban.engines.values import ProducerIdentity, Sighting
+from oban.engines.values import Lease, ProducerIdentity, Sighting
 from oban.periodic import Periodic
 from oban.running.boot import Boot
 from oban.running.scheduler import Calendar
@@ -106,11 +108,15 @@ def elder(beat_at: float | None, name: str = "Oban", uuid: str = "a") -> Sightin
     return Sighting(ProducerIdentity(uuid, name, "node", "default"), beat_at, 10)
 
 
-def observed(*beats: list[Sighting]) -> bool | None:
-    boot = Boot("Oban")
-    for beat in beats:
-        boot.observe(beat)
+def observed(*beats: list[Sighting], leases: Sequence[Lease | None] = ()) -> bool | None:
+    boot = Boot("Oban", "me")
+    for now, (beat, lease) in enumerate(zip_longest(beats, leases)):
+        boot.observe(beat or [], lease, 3.0 * now)
     return boot.first
+
+
+def led(expires_in: float, uuid: str = "leader") -> Lease:
+    return Lease(uuid, "node", 1, expires_in)
 
 
 def test_a_process_that_finds_nobody_is_the_first() -> None:
@@ -128,6 +134,14 @@ def test_a_sign_of_life_of_one_that_was_there_before_says_that_it_is_not() -> No
 def test_those_that_are_gone_without_one_were_dead() -> None:
     assert observed([elder(1.0), elder(1.0, uuid="b")], [elder(1.0)]) is None
     assert observed([elder(1.0), elder(1.0, uuid="b")], [elder(1.0)], []) is True
+
+
+def test_a_leader_without_queues_lives_while_its_lease_is_renewed() -> None:
+    assert observed([], leases=[led(4), led(1)]) is None
+    assert observed([], leases=[led(4), led(4)]) is False
+    assert observed([], [], [], leases=[led(4), led(1), None]) is True
+    assert observed([], [], leases=[led(4), led(6, "me")]) is True
+    assert observed([], leases=[led(6, "me")]) is True
 
 
 def test_one_that_came_later_says_nothing() -> None:

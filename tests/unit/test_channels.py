@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oban.engines.postgres.channels import MAX_INFLATED, Channels, decode
+from oban.engines.postgres.signals import Echoes
 from oban.engines.values import (
     Commanded,
     Due,
@@ -63,6 +64,7 @@ def test_what_every_package_says_is_read(codec: Any) -> None:
     assert read(CHANNELS.leader, {"down": "Oban"}) is None
     assert read(CHANNELS.leader, {"action": "resign", "name": "Oban"}) == Resigned("Oban")
     assert read(CHANNELS.control, {"name": "Oban"}) == Commanded("Oban")
+    assert read(CHANNELS.control, {"name": "Oban", "echo_count": 2}) == Commanded("Oban", 2)
     assert read(CHANNELS.control, {"probe": "1"}) is None
     assert read(CHANNELS.signal, {}) is None
 
@@ -174,3 +176,20 @@ def test_the_bound_is_exact(extra: int) -> None:
 def test_an_undecodable_payload_is_not_shown() -> None:
     signal = CHANNELS.read(CHANNELS.insert, "secret")
     assert "secret" not in repr(signal)
+
+
+@pytest.mark.parametrize("limit", [-5, 0, 2_000_000, "3", 1.5, True])
+def test_a_limit_that_no_queue_can_have_is_not_obeyed(limit: object) -> None:
+    message = json.dumps({"action": "scale", "queue": "q", "ident": "any", "limit": limit})
+    assert isinstance(CHANNELS.read(CHANNELS.signal, message), Undecodable)
+
+
+def test_what_our_own_commands_tell_other_packages_is_not_for_our_nodes() -> None:
+    echoes = Echoes()
+    foreign = ForeignCommand("pause", "q", "any")
+    assert not echoes.include(foreign, 1)
+    assert not echoes.include(Commanded("Oban", 2), 1)
+    assert echoes.include(foreign, 1)
+    assert not echoes.include(foreign, 2)
+    assert echoes.include(foreign, 1)
+    assert not echoes.include(foreign, 1)

@@ -202,9 +202,15 @@ class Engine(Protocol):
     def last_slots(self, name: str) -> Operation[list[LastSlot]]: ...
 
     def rescue(
-        self, silent: Sequence[Sighting], max_crashes: int, limit: int
+        self,
+        silent: Sequence[Sighting],
+        max_crashes: int,
+        limit: int,
+        ids: Sequence[int] | None = None,
     ) -> Operation[list[Rescued]]:
         """Take up to `limit` attempts away from producers that are as silent as they were seen.
+
+        Of the jobs `ids`, or of any.
 
         A beat that came meanwhile saves its producer. An attempt that ran stays counted and gets an
         error; a job that ran in `max_crashes` processes when they died is discarded, zero turns
@@ -212,12 +218,32 @@ class Engine(Protocol):
         """
         ...
 
+    def attempts_of(self, uuids: Sequence[str]) -> Operation[list[int]]:
+        """The jobs that these producers have as running."""
+        ...
+
     def rescue_old(self, age: float, limit: int) -> Operation[list[Rescued]]:
         """The same for attempts of ours that began `age` seconds ago, whoever runs them."""
         ...
 
-    def prune(self, kept: Sequence[Keep], limit: int) -> Operation[int]:
-        """Delete up to `limit` finished jobs of our queues that need not be kept. How many."""
+    def prune(
+        self,
+        kept: Sequence[Keep],
+        limit: int,
+        *,
+        spared: Sequence[int] = (),
+        ids: Sequence[int] | None = None,
+    ) -> Operation[int]:
+        """Delete up to `limit` finished jobs of our queues that need not be kept. How many.
+
+        All but `spared`, and only `ids` where they are given.
+        """
+        ...
+
+    def prunable(
+        self, kept: Sequence[Keep], limit: int, *, spared: Sequence[int] = ()
+    ) -> Operation[list[int]]:
+        """What `prune` would delete."""
         ...
 
     def forget_silent(self) -> Operation[int]:

@@ -285,6 +285,8 @@ class Commanded:
     """Somebody has commanded something of the queues of the Oban of this name."""
 
     name: str
+    #: How many signals to the nodes of other packages come with it: they are not for ours.
+    echo_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

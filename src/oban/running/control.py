@@ -116,6 +116,7 @@ class Control:
     # Commands of other packages
 
     def obey(self, command: ForeignCommand) -> None:
+        """Do what a node of another package asks; start no queue that is none of ours."""
         if command.ident not in ("any", f"{self.name}.{self.node}"):
             return
         queues = list(self.queues.active) if command.queue == EVERY else [command.queue]
@@ -127,8 +128,8 @@ class Control:
                     self.pause(queue, paused=False)
                 case "scale" if command.limit:
                     self.scale(queue, command.limit)
-                case "start":
-                    self.start(queue, command.limit or None, paused=command.paused)
+                case "start" if queue in self.configured or (queue, "running") in self.applied:
+                    self.start(queue, command.limit, paused=command.paused)
                 case "stop":
                     self.stop(queue)
 

@@ -73,6 +73,7 @@ class Heart:
         #: Of our producers, all that a beat has told of, and those whose beat was answered.
         self.uuids: set[str] = set()
         self.recorded: set[str] = set()
+        self.heard_at = -math.inf
 
     async def open(self) -> None:
         self.main = asyncio.get_running_loop()
@@ -92,6 +93,14 @@ class Heart:
         """Seconds since a beat was answered, None before the first and while the loop is wedged."""
         answered_at = self.refresher.answered_at if self.refresher else None
         return None if answered_at is None else time.monotonic() - answered_at
+
+    def is_believed_alive(self) -> bool:
+        """Whether the others have reason to: a beat was answered within `max_age`.
+
+        Once it was not they may rescue what runs here, and nothing more is to be claimed.
+        """
+        age = self.beat_age()
+        return age is not None and age < self.options.max_age
 
     def loop_lag(self) -> float:
         """Seconds that the jobs' loop takes to answer, or has not answered for."""
@@ -127,17 +136,20 @@ class Heart:
     def hear(self) -> None:
         if self.unheard:
             beat, told = self.unheard.pop()
-            self.wake_recorded({pulse.identity.uuid for pulse in told.pulses})
+            now = time.monotonic()
+            since, self.heard_at = now - self.heard_at, now
+            self.wake_recorded({pulse.identity.uuid for pulse in told.pulses}, since)
             self.body.hear_beat(beat)
             for wanted, answered in self.waiting:
                 if wanted <= told.number and not answered.done():
                     answered.set_result(None)
             self.waiting = [each for each in self.waiting if not each[1].done()]
 
-    def wake_recorded(self, uuids: set[str]) -> None:
-        """A queue that was started meanwhile may claim from now on."""
+    def wake_recorded(self, uuids: set[str], since: float) -> None:
+        """A queue that was started meanwhile, or all after a silence, may claim from now on."""
+        known = self.recorded if since < self.options.max_age else set()
         for producer in self.body.queue_loops():
-            if producer.identity.uuid in uuids - self.recorded:
+            if producer.identity.uuid in uuids - known:
                 producer.wake()
         self.recorded = uuids
 
@@ -152,7 +164,7 @@ class Heart:
             self.lifeline_options,
             self.options.interval,
         )
-        clock, boot = Clock(), Boot(self.name)
+        clock, boot = Clock(), Boot(self.name, self.leader.candidate)
         scheduler = Scheduler(
             self.engine,
             OccasionalSession(self.engine.session(SCHEDULE_LABEL)),
@@ -171,7 +183,7 @@ class Heart:
 
         def observe(beat: Beat, at: float) -> None:
             clock.set(beat.at, at)
-            boot.observe(beat.others)
+            boot.observe(beat.others, beat.lease, at)
             lifeline.observe(beat.others, at)
 
         self.refresher = Refresher(
@@ -200,6 +212,8 @@ class Heart:
                 await asyncio.wait(tasks, timeout=SIGNING_OFF)
             for task in tasks:
                 task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)  # a session serves one at a time
             with contextlib.suppress(Exception):  # a record that stays is forgotten after a day
                 async with asyncio.timeout(SIGNING_OFF):
                     await self.sign_off(session)
@@ -217,7 +231,9 @@ class Heart:
         if leader.candidate is not None and leader.is_leader:
             leader.until = -math.inf
             await session.execute(self.engine.resign(self.name, leader.node, leader.candidate))
-        await session.execute(self.engine.forget(sorted(self.uuids)))
+        # A turn of unknown fate may commit a claim yet: its producer stays known as ours.
+        unsettled = {each.identity.uuid for each in self.body.queue_loops() if each.unsettled}
+        await session.execute(self.engine.forget(sorted(self.uuids - unsettled)))
 
     def pass_on(self, beat: Beat, told: Snapshot) -> None:
         self.unheard.append((beat, told))

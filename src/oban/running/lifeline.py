@@ -9,8 +9,10 @@ from typing import Final
 from oban import telemetry
 from oban.engines.base import Engine, Session
 from oban.engines.values import Rescued, Sighting
+from oban.errors import DataRefused
 from oban.options import LifelineOptions
 from oban.running.loop import Loop
+from oban.running.refused import isolate
 
 #: Attempts rescued by one statement.
 BATCH: Final = 5_000
@@ -21,6 +23,8 @@ RETURNING: Final = 5.0
 #: How often attempts that are too old are looked for, as a part of their age, and in seconds.
 OLD_SHARE: Final = 0.25
 OLD_MOST: Final = 60.0
+#: Seconds until a job is tried again that the database refused to change.
+REFUSED_REST: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -103,6 +107,8 @@ class Lifeline(Loop):
         self.options = options
         self.silences = Silences(interval)
         self.old_at = -math.inf
+        #: Until when producers are left alone of whose jobs the database refused to change one.
+        self.refused: dict[str, float] = {}
 
     def observe(self, sightings: Sequence[Sighting], now: float) -> None:
         self.silences.observe(sightings, now)
@@ -110,7 +116,9 @@ class Lifeline(Loop):
 
     async def tick(self) -> float:
         now = time.monotonic()
-        if dead := self.silences.dead(now):
+        self.refused = {uuid: until for uuid, until in self.refused.items() if until > now}
+        dead = self.silences.dead(now)
+        if dead := [each for each in dead if each.identity.uuid not in self.refused]:
             await self.rescue(dead)
         if self.options.rescue_after is not None and now >= self.old_at:
             self.old_at = now + min(OLD_MOST, self.options.rescue_after * OLD_SHARE)
@@ -121,14 +129,38 @@ class Lifeline(Loop):
     async def rescue(self, dead: Sequence[Sighting]) -> None:
         with telemetry.span("oban.lifeline.rescue") as span:
             rescued: list[Rescued] = []
-            while True:
-                batch = await self.session.execute(
-                    self.engine.rescue(dead, self.options.max_crashes, BATCH)
-                )
-                rescued += batch
-                if len(batch) < BATCH:
-                    break
+            try:
+                while True:
+                    batch = await self.rescue_some(dead)
+                    rescued += batch
+                    if len(batch) < BATCH:
+                        break
+            except DataRefused:
+                rescued += await self.rescue_apart(dead)
             span.add(summary(rescued, dead))
+
+    async def rescue_some(
+        self, dead: Sequence[Sighting], ids: Sequence[int] | None = None
+    ) -> list[Rescued]:
+        return await self.session.execute(
+            self.engine.rescue(dead, self.options.max_crashes, BATCH, ids)
+        )
+
+    async def rescue_apart(self, dead: Sequence[Sighting]) -> list[Rescued]:
+        """Rescue all but the jobs that the database refuses to change; those wait for a while."""
+        uuids = [each.identity.uuid for each in dead]
+        rescued: list[Rescued] = []
+
+        async def rescue(ids: Sequence[int]) -> None:
+            rescued.extend(await self.rescue_some(dead, ids))
+
+        def tell(job_id: int, error: DataRefused) -> None:
+            metadata = {"job_id": job_id, **telemetry.describe_error(error)}
+            telemetry.execute("oban.lifeline.refused", metadata)
+
+        self.refused.update(dict.fromkeys(uuids, time.monotonic() + REFUSED_REST))
+        await isolate(await self.session.execute(self.engine.attempts_of(uuids)), rescue, tell)
+        return rescued
 
     async def rescue_old(self, age: float) -> None:
         with telemetry.span("oban.lifeline.rescue") as span:

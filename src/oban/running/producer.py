@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -53,9 +53,12 @@ class Producer:
         queue: str,
         cancel_grace_period: float,
         solitude: Solitude,
+        is_believed_alive: Callable[[], bool],
     ) -> None:
         self.executor = executor
         self.solitude = solitude
+        #: Whether nobody has reason to rescue what is claimed here.
+        self.is_believed_alive = is_believed_alive
         self.identity = ProducerIdentity(str(uuid.uuid4()), name, node, queue)
         self.turns = Turns(engine, self.identity)
         self.limit = options.limit
@@ -78,6 +81,11 @@ class Producer:
         return self.shutdown_started_at is not None
 
     @property
+    def unsettled(self) -> bool:
+        """Whether something it has sent may be carried out yet."""
+        return self.turns.unsettled
+
+    @property
     def resting(self) -> bool:
         """Whether it starts nothing new."""
         return self.paused or self.stopping
@@ -97,7 +105,8 @@ class Producer:
     def pulse(self) -> Pulse:
         """What the next heartbeat tells of this queue."""
         began = [run.job.id for run in self.runs.values() if run.began]
-        ended = [ack.id for ack in self.turns.acks]
+        unsaved = self.turns.unsaved()
+        ended = [ack.id for ack in unsaved]
         return Pulse(
             identity=self.identity,
             started_at=self.started_at,
@@ -109,7 +118,7 @@ class Producer:
                 "processed_at": timestamp(self.turns.processed_at),
                 "shutdown_started_at": isoformat(self.shutdown_started_at),
             },
-            in_hand=[*self.runs, *(ack.key for ack in self.turns.acks)],
+            in_hand=[*self.runs, *(ack.key for ack in unsaved)],
         )
 
     def hear_beat(self, lost: Collection[AttemptKey], *, astray: bool) -> None:
@@ -183,7 +192,7 @@ class Producer:
 
     def slots(self) -> int:
         """How many more jobs may run here."""
-        if self.resting or self.solitude.closed:
+        if self.resting or self.solitude.closed or not self.is_believed_alive():
             return 0
         return max(0, self.limit - len(self.runs))
 

@@ -2,20 +2,25 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
 from oban.engines.values import Keep
+from oban.errors import DataRefused
 from oban.job import FINAL
 from oban.options import KeepOptions, PrunerOptions
 from oban.running.leader import Leader
 from oban.running.loop import Loop
+from oban.running.refused import isolate
 
 #: Seconds between two looks whether there is something to do.
 LOOK: Final = 5.0
 #: Seconds between two batches, in which the others of the database have a breath.
 BREATH: Final = 0.05
+#: Jobs that are left alone since the database refuses to delete them; with more, pruning rests.
+MOST_SPARED: Final = 1_000
 
 
 class Pruner(Loop):
@@ -37,6 +42,8 @@ class Pruner(Loop):
         self.leader = leader
         self.kept = kept(options)
         self.due_at = -math.inf
+        #: What the database refused to delete: somebody's row refers to it, say.
+        self.spared: list[int] = []
 
     async def tick(self) -> float:
         """Delete one batch; return seconds to rest, few while there is more."""
@@ -44,12 +51,38 @@ class Pruner(Loop):
         if not self.options.enabled or not self.leader.is_leader or now < self.due_at:
             return min(LOOK, self.options.interval)
         with telemetry.span("oban.pruner.prune") as span:
-            pruned = await self.session.execute(self.engine.prune(self.kept, self.options.limit))
+            try:
+                pruned = await self.prune()
+                is_all = pruned < self.options.limit
+            except DataRefused:
+                pruned = await self.prune_apart()
+                is_all = len(self.spared) >= MOST_SPARED
             span.add({"pruned_count": pruned})
-        if pruned >= self.options.limit:
+        if not is_all:
             return BREATH
+        self.spared = []  # by the next time they may be deletable
         self.due_at = now + self.options.interval
         return min(LOOK, self.options.interval)
+
+    async def prune(self, ids: Sequence[int] | None = None) -> int:
+        pruning = self.engine.prune(self.kept, self.options.limit, spared=self.spared, ids=ids)
+        return await self.session.execute(pruning)
+
+    async def prune_apart(self) -> int:
+        """Delete a batch but for the jobs that the database refuses to delete; spare those."""
+        looking = self.engine.prunable(self.kept, self.options.limit, spared=self.spared)
+        counts: list[int] = []
+
+        async def prune(ids: Sequence[int]) -> None:
+            counts.append(await self.prune(ids))
+
+        def tell(job_id: int, error: DataRefused) -> None:
+            self.spared.append(job_id)
+            metadata = {"job_id": job_id, **telemetry.describe_error(error)}
+            telemetry.execute("oban.pruner.refused", metadata)
+
+        await isolate(await self.session.execute(looking), prune, tell)
+        return sum(counts)
 
 
 def kept(options: PrunerOptions) -> list[Keep]:

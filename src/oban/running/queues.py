@@ -21,6 +21,8 @@ class Queues:
         self.leaving: dict[Producer, asyncio.Task[None]] = {}
         self.loops: dict[Producer, asyncio.Task[None]] = {}
         self.opened = False
+        #: The process stops: its queues stay in the heartbeat to the end, whatever is commanded.
+        self.closing = False
 
     def producers(self) -> list[Producer]:
         """All that have something to tell with the next heartbeat."""
@@ -37,12 +39,16 @@ class Queues:
 
     def start(self, queue: str, options: QueueOptions) -> None:
         """Run one more; it claims nothing before the next heartbeat has recorded it."""
+        if self.closing:
+            return
         producer = self.active[queue] = self.make(queue, options)
         if self.opened:
             self.launch(producer)
 
     def stop(self, queue: str) -> None:
         """Let its jobs finish within the grace period, beside the other queues."""
+        if self.closing:
+            return
         producer = self.active.pop(queue)
         if self.opened:
             retiring = producer.retire(self.loops[producer], self.grace)
@@ -50,8 +56,9 @@ class Queues:
             task.add_done_callback(lambda _: self.forget(producer))
 
     def forget(self, producer: Producer) -> None:
-        self.leaving.pop(producer, None)
-        self.loops.pop(producer, None)
+        if not self.closing:
+            self.leaving.pop(producer, None)
+            self.loops.pop(producer, None)
 
     def wake(self) -> None:
         for producer in self.producers():
@@ -63,7 +70,7 @@ class Queues:
 
     async def close(self, grace: float, *, exiting: bool) -> None:
         """Stop all within one grace period."""
-        self.opened = False
+        self.closing = True
         producers, retiring = self.producers(), list(self.leaving.values())
         loops = [self.loops[each] for each in producers]
         for task in retiring:
@@ -74,7 +81,7 @@ class Queues:
             producer.stop(loop, grace, exiting=exiting)
             for producer, loop in zip(producers, loops, strict=True)
         )
-        self.active = {}
+        self.active, self.leaving, self.loops = {}, {}, {}
 
 
 async def together(work: Iterable[Any]) -> None:

@@ -1,6 +1,7 @@
 """The scheduler: enqueues the jobs of the calendar when their slots are due."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any, Final
 from oban import telemetry
 from oban.engines.base import Engine, Session
 from oban.engines.values import DueSlots
+from oban.errors import DataRefused, InvalidJob
 from oban.job import Job
 from oban.options import SchedulerOptions
 from oban.periodic import Periodic
@@ -18,6 +20,9 @@ from oban.worker import registered
 
 #: Seconds between two looks at the calendar while nothing is due: entries may come and go.
 LOOK: Final = 1.0
+#: What one entry's job may be refused with, and until when the entry is then left alone.
+REFUSALS: Final = (InvalidJob, DataRefused)
+REFUSED_REST: Final = timedelta(seconds=60)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -48,13 +53,12 @@ class Due:
     slots: Sequence[datetime]
 
     def with_jobs(self, timezone: str) -> DueSlots:
-        return DueSlots(
-            self.entry.name,
-            self.last,
-            self.slots[-1],
-            [build(self.entry, slot, timezone) for slot in self.slots],
-            exclusive=self.entry.overlap == "skip",
-        )
+        """Raises what a worker's options raise that do not go with the entry's."""
+        exclusive = self.entry.overlap == "skip"
+        # Slots that were missed may not run beside each other either: the last stands for all.
+        slots = self.slots[-1:] if exclusive else self.slots
+        jobs = [build(self.entry, slot, timezone) for slot in slots]
+        return DueSlots(self.entry.name, self.last, self.slots[-1], jobs, exclusive=exclusive)
 
 
 @dataclass(slots=True)
@@ -137,11 +141,13 @@ class Scheduler(Loop):
         self.boot_done = False
         self.started_at: datetime | None = None
         self.calendar = Calendar(options.timezone)
+        #: Names of entries that several workers have, of which one counts.
+        self.twins: set[str] = set()
 
     async def tick(self) -> float:
         if self.started_at is None:
             self.started_at = self.clock.now()
-        entries = entries_of(self.instance, self.options)
+        entries = self.entries()
         if self.booted() and not self.boot_done:
             self.boot_done = await self.boot([entry for entry in entries if entry.is_reboot])
         timed = [entry for entry in entries if not entry.is_reboot]
@@ -155,6 +161,14 @@ class Scheduler(Loop):
             await self.evaluate(found)
             return 0.0
         return min(LOOK, (self.calendar.next_slot(timed) - now) / timedelta(seconds=1))
+
+    def entries(self) -> list[Periodic]:
+        """The entries of this Oban; two workers that call one alike are told of, once."""
+        found, twins = entries_of(self.instance, self.options)
+        for twin in twins - self.twins:
+            telemetry.execute("oban.scheduler.twins", {"entry": twin})
+        self.twins |= twins
+        return found
 
     async def boot(self, entries: Sequence[Periodic]) -> bool:
         """Run what runs when the first node of this name starts; once if several think they are.
@@ -179,6 +193,17 @@ class Scheduler(Loop):
             self.calendar.move((name, unknown[name]), slot)
 
     async def evaluate(self, due: Sequence[Due]) -> None:
+        """Enqueue what is due; where that is refused, entry by entry, so that one fails alone."""
+        try:
+            await self.enqueue(due)
+        except REFUSALS as error:
+            if len(due) == 1:
+                self.put_off(due[0], error)
+                return
+            for each in due:
+                await self.evaluate([each])
+
+    async def enqueue(self, due: Sequence[Due]) -> None:
         with telemetry.span("oban.scheduler.evaluate") as span:
             slots = [each.with_jobs(self.options.timezone) for each in due]
             done = await self.session.execute(self.engine.schedule(self.instance, slots))
@@ -187,9 +212,18 @@ class Scheduler(Loop):
             key = self.calendar.key(each.entry)
             self.calendar.move(key, each.slots[-1] if each.entry.name in done.moved else None)
 
+    def put_off(self, due: Due, error: Exception) -> None:
+        """Its slot stays due, to be caught up with once the cause is mended."""
+        self.calendar.coming[self.calendar.key(due.entry)] = self.clock.now() + REFUSED_REST
+        metadata = {"entry": due.entry.name, **telemetry.describe_error(error)}
+        telemetry.execute("oban.scheduler.refused", metadata)
 
-def entries_of(name: str, options: SchedulerOptions) -> list[Periodic]:
-    """The entries of this Oban: of its workers, and of its configuration, which wins by name."""
+
+def entries_of(name: str, options: SchedulerOptions) -> tuple[list[Periodic], set[str]]:
+    """The entries of this Oban: of its workers, and of its configuration, which wins by name.
+
+    And the names that several of its workers use, where the last one wins.
+    """
     own = [
         entry
         for definition in list(registered().values())
@@ -197,7 +231,8 @@ def entries_of(name: str, options: SchedulerOptions) -> list[Periodic]:
         for entry in definition.cron
     ]
     entries = {entry.name: entry for entry in (*own, *options.periodic)}
-    return list(entries.values())
+    twins = {twin for twin, count in Counter(entry.name for entry in own).items() if count > 1}
+    return list(entries.values()), twins
 
 
 def build(entry: Periodic, slot: datetime, timezone: str) -> Job:

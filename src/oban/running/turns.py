@@ -10,6 +10,8 @@ A turn saves how attempts ended and claims jobs in one round trip. What keeps th
 - An ack whose row is locked by somebody else waits without keeping the others waiting.
 """
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -26,6 +28,8 @@ from oban.outcome import Ack, AttemptKey
 MAX_ACKS: Final = 5_000
 #: Claims in one statement, however many slots are free.
 MAX_DEMAND: Final = 5_000
+#: Seconds until an outcome is sent again that the database refuses.
+REFUSED_REST: Final = 60.0
 
 
 class Turns:
@@ -37,6 +41,10 @@ class Turns:
         self.acks: list[Ack] = []
         #: Of these, what the last turn could not save because somebody else has locked the row.
         self.held: frozenset[AttemptKey] = frozenset()
+        #: Outcomes that the database refuses even bare, and when they are tried again. Their rows
+        #: stay as they are: given back they would run again, time after time.
+        self.refused: dict[AttemptKey, Ack] = {}
+        self.refused_until = math.inf
         #: Whether something was sent whose answer never came, or attempts went astray.
         self.unsettled = False
         #: Claims up to this time of the database's clock were handed on.
@@ -50,6 +58,7 @@ class Turns:
 
         A row whose ack has to wait for the next turn still takes its slot.
         """
+        self.retry_refused()
         acks = self.acks[:MAX_ACKS]
         demand = min(MAX_DEMAND, max(0, slots - (len(self.acks) - len(acks))))
         if not acks and not demand:
@@ -64,9 +73,20 @@ class Turns:
         self.drop(acks, turn)
         return turn.claimed
 
+    def unsaved(self) -> list[Ack]:
+        """What has ended here and may be executing by its row."""
+        return [*self.acks, *self.refused.values()]
+
     def ready(self) -> bool:
         """Whether there is something to save that need not wait for somebody else."""
         return any(ack.key not in self.held for ack in self.acks)
+
+    def retry_refused(self) -> None:
+        """Somebody may have mended what the database had against them."""
+        if time.monotonic() >= self.refused_until:
+            self.acks += self.refused.values()
+            self.refused.clear()
+            self.refused_until = math.inf
 
     async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:
         """One round trip. Whatever cuts it short leaves its fate to be settled first."""
@@ -128,8 +148,10 @@ class Turns:
             try:
                 self.drop([bare], await self.exchange([bare], 0))
             except DataRefused as final:
-                # It must not hold up the others for ever; the row is left to the rescue.
+                # It must not hold up the others.
                 self.remove([bare])
+                self.refused[bare.key] = bare
+                self.refused_until = time.monotonic() + REFUSED_REST
                 self.tell("refused", bare, error=str(final))
 
     async def settle(self, running: Iterable[AttemptKey]) -> bool:
@@ -143,7 +165,7 @@ class Turns:
                 self.drop(acks, await self.exchange(acks, 0))
             except DataRefused:
                 await self.isolate(acks)
-        kept = [*running, *(ack.key for ack in self.acks)]
+        kept = [*running, *(ack.key for ack in self.unsaved())]
         returned = await self.session.execute(self.engine.give_back(self.identity, kept))
         self.unsettled = False
         if returned:
@@ -156,8 +178,9 @@ class Turns:
         return await self.session.execute(self.engine.stopped(self.identity, running))
 
     async def leave(self, running: Sequence[AttemptKey]) -> None:
-        """Give back all but `running`."""
-        await self.session.execute(self.engine.give_back(self.identity, running))
+        """Give back all but `running`, and what has ended but is refused."""
+        kept = [*running, *self.refused]
+        await self.session.execute(self.engine.give_back(self.identity, kept))
 
     def tell(self, event: str, ack: Ack, **details: object) -> None:
         metadata = {

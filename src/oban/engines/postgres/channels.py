@@ -19,6 +19,8 @@ from oban.engines.values import (
     Undecodable,
 )
 
+#: How many jobs of a queue a process may run at once, as in `QueueOptions`.
+MAX_LIMIT: Final = 1_000_000
 #: What a payload may grow to when inflated: a few bytes from anybody must not fill the memory.
 MAX_INFLATED: Final = 1_000_000
 NAMES: Final = ("insert", "signal", "leader", "due", "control")
@@ -64,7 +66,7 @@ class Channels:
         if channel == self.control and "probe" in message:
             return None
         if channel == self.control:
-            return Commanded(str(message["name"]))
+            return Commanded(str(message["name"]), int(message.get("echo_count", 0)))
         action = message.get("action")
         if channel == self.leader:
             return Resigned(str(message["name"])) if action == "resign" else None
@@ -81,10 +83,16 @@ def command_of(action: object, message: dict[str, Any]) -> ForeignCommand | None
                 action,
                 str(message["queue"]),
                 str(message.get("ident", "any")),
-                limit=None if limit is None else int(limit),
+                limit=None if limit is None else usable_limit(limit),
                 paused=None if paused is None else bool(paused),
             )
     return None
+
+
+def usable_limit(given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MAX_LIMIT:
+        raise ValueError(f"limit is {given!r:.40}; it is a whole number from 1 to {MAX_LIMIT}")
+    return given
 
 
 def decode(payload: str) -> Any:

@@ -14,7 +14,8 @@ UNAVAILABLE: Final = frozenset({"25006", "53300", "57P01", "57P03", "57P05"})
 #: Of these, what it says to a session that it ends while that is idle.
 ENDED: Final = frozenset({"57P01", "57P05"})
 MISSING_OBJECTS: Final = frozenset({"42P01", "3F000", "42703", "42704"})
-REFUSED_CLASSES: Final = ("22", "23", "54")
+#: Values, constraints, limits, and what somebody's triggers and functions raise.
+REFUSED_CLASSES: Final = ("09", "22", "23", "38", "39", "44", "54", "P0")
 
 
 def translate(error: Exception, *, broken: bool, sent: bool) -> Exception:

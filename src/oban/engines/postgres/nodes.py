@@ -8,7 +8,7 @@ from typing import Any
 
 from oban.engines.postgres.rows import moment
 from oban.engines.postgres.runs import key_rows
-from oban.engines.postgres.statements import PostgresOperation, Rows, Steps
+from oban.engines.postgres.statements import PostgresOperation, Rows, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.engines.values import (
     EVERY,
@@ -92,7 +92,9 @@ class NodeVerbs(Verbs):
         until: datetime | None = None,
     ) -> PostgresOperation[None]:
         payload = encode(aspects)
-        signals = foreign_signals(queue, "any" if node == EVERY else f"{name}.{node}", aspects)
+        ident = "any" if node == EVERY else f"{name}.{node}"
+        # Nobody would take back at its end what foreign nodes were told for a time.
+        signals = foreign_signals(queue, ident, aspects) if until is None else []
 
         def steps() -> Steps[None]:
             yield self.sql(
@@ -130,7 +132,11 @@ class NodeVerbs(Verbs):
         return PostgresOperation("intents", steps, repeatable=True)
 
     def rescue(
-        self, silent: Sequence[Sighting], max_crashes: int, limit: int
+        self,
+        silent: Sequence[Sighting],
+        max_crashes: int,
+        limit: int,
+        ids: Sequence[int] | None = None,
     ) -> PostgresOperation[list[Rescued]]:
         payload = encode([sighting_row(each) for each in silent])
 
@@ -140,11 +146,18 @@ class NodeVerbs(Verbs):
                 silent=payload,
                 max_crashes=max_crashes,
                 limit=limit,
+                ids=None if ids is None else list(ids),
                 insert_channel=self.channels.insert,
             )
             return read_rescued(rows)
 
         return PostgresOperation("rescue", steps)
+
+    def attempts_of(self, uuids: Sequence[str]) -> PostgresOperation[list[int]]:
+        def steps() -> Steps[list[int]]:
+            return [row[0] for row in (yield self.sql("attempts_of", uuids=list(uuids)))]
+
+        return PostgresOperation("attempts_of", steps, repeatable=True)
 
     def rescue_old(self, age: float, limit: int) -> PostgresOperation[list[Rescued]]:
         def steps() -> Steps[list[Rescued]]:
@@ -155,9 +168,50 @@ class NodeVerbs(Verbs):
 
         return PostgresOperation("rescue_old", steps)
 
-    def prune(self, kept: Sequence[Keep], limit: int) -> PostgresOperation[int]:
-        rules = encode([asdict(each) for each in kept])
-        return self.counted("prune_jobs", rules=rules, limit=limit)
+    def prune(
+        self,
+        kept: Sequence[Keep],
+        limit: int,
+        *,
+        spared: Sequence[int] = (),
+        ids: Sequence[int] | None = None,
+    ) -> PostgresOperation[int]:
+        statement = self.pruning(kept, limit, spared, ids, dry=False)
+
+        def steps() -> Steps[int]:
+            ((count, _),) = yield statement
+            return int(count)
+
+        return PostgresOperation("prune_jobs", steps)
+
+    def prunable(
+        self, kept: Sequence[Keep], limit: int, *, spared: Sequence[int] = ()
+    ) -> PostgresOperation[list[int]]:
+        statement = self.pruning(kept, limit, spared, None, dry=True)
+
+        def steps() -> Steps[list[int]]:
+            ((_, ids),) = yield statement
+            return list(ids)
+
+        return PostgresOperation("prunable", steps, repeatable=True)
+
+    def pruning(
+        self,
+        kept: Sequence[Keep],
+        limit: int,
+        spared: Sequence[int],
+        ids: Sequence[int] | None,
+        *,
+        dry: bool,
+    ) -> Statement:
+        return self.sql(
+            "prune_jobs",
+            rules=encode([asdict(each) for each in kept]),
+            limit=limit,
+            spared=list(spared),
+            ids=None if ids is None else list(ids),
+            dry=dry,
+        )
 
     def forget_silent(self) -> PostgresOperation[int]:
         return self.counted("forget_silent", every=EVERY)

@@ -16,7 +16,7 @@ from oban.backoff import outage_backoff
 from oban.engines.postgres.channels import Channels
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.statements import quoted
-from oban.engines.values import Deaf, Resync, Signal
+from oban.engines.values import Commanded, Deaf, ForeignCommand, Resync, Signal
 from oban.errors import DatabaseUnavailable
 
 LABEL: Final = "oban listen"
@@ -38,6 +38,25 @@ LOST: Final = (
     "a notification sent through the database did not arrive at listen_dsn; it must be the same "
     "database, on its primary server, without a pooler in transaction mode"
 )
+
+
+class Echoes:
+    """What our own commands say to other packages, which would reach Obans of every name.
+
+    It comes right after the command, from the same session.
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.count = 0
+
+    def include(self, signal: Signal, pid: int) -> bool:
+        if isinstance(signal, Commanded):
+            self.pid, self.count = pid, signal.echo_count
+        elif self.count and self.pid == pid and isinstance(signal, ForeignCommand):
+            self.count -= 1
+            return True
+        return False
 
 
 class Ears:
@@ -102,10 +121,11 @@ class Ears:
         return False
 
     async def hear(self, connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[Signal]:
+        echoes = Echoes()
         while True:
             async for notification in connection.notifies(timeout=QUIET):
                 signal = self.channels.read(notification.channel, notification.payload)
-                if signal is not None:
+                if signal is not None and not echoes.include(signal, notification.pid):
                     yield signal
             # A half-open connection is silent too; only an answer tells them apart.
             async with asyncio.timeout(QUIET):

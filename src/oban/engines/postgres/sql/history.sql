@@ -1,9 +1,10 @@
 -- name: prune_jobs
 -- Deletes up to :limit finished jobs of our queues, the oldest of each queue and state first: those
 -- that ended more than their max_age seconds ago, and those beyond the newest max_count. The rules in
--- the JSON list :rules are for one queue, or, without one, for all that have none of their own. Rows
--- that another pruner holds are passed over. Returns how many. The same three times: a partial
--- index is only taken for a state that stands in the statement.
+-- the JSON list :rules are for one queue, or, without one, for all that have none of their own. None
+-- of :spared, and only :ids where those are given. Rows that another pruner holds are passed over.
+-- Returns how many; with :dry, which it would be. The same three times: a partial index is only taken
+-- for a state that stands in the statement.
 -- Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
 with given as materialized (
   select * from json_to_recordset(cast(:rules as json)) as given(
@@ -19,16 +20,24 @@ with given as materialized (
 ), completed as materialized (
   select old.id
   from rule
+  left join lateral (
+    select kept.completed_at as ended_at, kept.id
+    from {prefix}.oban_jobs as kept
+    where kept.state = 'completed' and kept.queue = rule.queue and rule.max_count is not null
+    order by kept.completed_at desc, kept.id desc
+    offset rule.max_count limit 1
+  ) as surplus on true
   cross join lateral (
     select job.id from {prefix}.oban_jobs as job
     where job.state = 'completed' and job.queue = rule.queue
-      and job.completed_at <= greatest(rule.cutoff, (
-        select kept.completed_at from {prefix}.oban_jobs as kept
-        where kept.state = 'completed' and kept.queue = rule.queue
-          and rule.max_count is not null
-        order by kept.completed_at desc
-        offset rule.max_count limit 1
-      ))
+      and job.completed_at <= greatest(rule.cutoff, surplus.ended_at)
+      and (
+        job.completed_at <= rule.cutoff
+        or job.completed_at < surplus.ended_at
+        or (job.completed_at = surplus.ended_at and job.id <= surplus.id)
+      )
+      and job.id <> all(cast(:spared as bigint[]))
+      and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
     order by job.completed_at
     limit cast(:limit as int)
     for update skip locked
@@ -37,16 +46,24 @@ with given as materialized (
 ), cancelled as materialized (
   select old.id
   from rule
+  left join lateral (
+    select kept.cancelled_at as ended_at, kept.id
+    from {prefix}.oban_jobs as kept
+    where kept.state = 'cancelled' and kept.queue = rule.queue and rule.max_count is not null
+    order by kept.cancelled_at desc, kept.id desc
+    offset rule.max_count limit 1
+  ) as surplus on true
   cross join lateral (
     select job.id from {prefix}.oban_jobs as job
     where job.state = 'cancelled' and job.queue = rule.queue and job.stopping_at is null
-      and job.cancelled_at <= greatest(rule.cutoff, (
-        select kept.cancelled_at from {prefix}.oban_jobs as kept
-        where kept.state = 'cancelled' and kept.queue = rule.queue
-          and rule.max_count is not null
-        order by kept.cancelled_at desc
-        offset rule.max_count limit 1
-      ))
+      and job.cancelled_at <= greatest(rule.cutoff, surplus.ended_at)
+      and (
+        job.cancelled_at <= rule.cutoff
+        or job.cancelled_at < surplus.ended_at
+        or (job.cancelled_at = surplus.ended_at and job.id <= surplus.id)
+      )
+      and job.id <> all(cast(:spared as bigint[]))
+      and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
     order by job.cancelled_at
     limit cast(:limit as int)
     for update skip locked
@@ -55,16 +72,24 @@ with given as materialized (
 ), discarded as materialized (
   select old.id
   from rule
+  left join lateral (
+    select kept.discarded_at as ended_at, kept.id
+    from {prefix}.oban_jobs as kept
+    where kept.state = 'discarded' and kept.queue = rule.queue and rule.max_count is not null
+    order by kept.discarded_at desc, kept.id desc
+    offset rule.max_count limit 1
+  ) as surplus on true
   cross join lateral (
     select job.id from {prefix}.oban_jobs as job
     where job.state = 'discarded' and job.queue = rule.queue
-      and job.discarded_at <= greatest(rule.cutoff, (
-        select kept.discarded_at from {prefix}.oban_jobs as kept
-        where kept.state = 'discarded' and kept.queue = rule.queue
-          and rule.max_count is not null
-        order by kept.discarded_at desc
-        offset rule.max_count limit 1
-      ))
+      and job.discarded_at <= greatest(rule.cutoff, surplus.ended_at)
+      and (
+        job.discarded_at <= rule.cutoff
+        or job.discarded_at < surplus.ended_at
+        or (job.discarded_at = surplus.ended_at and job.id <= surplus.id)
+      )
+      and job.id <> all(cast(:spared as bigint[]))
+      and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
     order by job.discarded_at
     limit cast(:limit as int)
     for update skip locked
@@ -76,6 +101,10 @@ with given as materialized (
   union all select id from discarded
   limit cast(:limit as int)
 ), pruned as (
-  delete from {prefix}.oban_jobs where id = any(array(select id from doomed)) returning id
+  delete from {prefix}.oban_jobs
+  where not cast(:dry as boolean) and id = any(array(select id from doomed))
+  returning id
 )
-select count(*) as pruned_count from pruned
+select
+  (select count(*) from pruned) as pruned_count,
+  array(select id from doomed where cast(:dry as boolean)) as prunable

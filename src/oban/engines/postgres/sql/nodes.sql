@@ -166,6 +166,7 @@ select
     from {prefix}.oban_queue_intents
     where name = cast(:name as text)
       and (expires_at is null or expires_at > statement_timestamp())
+      and isfinite(set_at) and pg_column_size(value) < 64
   ) as intents
 
 -- name: resign
@@ -189,8 +190,8 @@ from freed
 
 -- name: command_queue
 -- Stores what is wanted of :queue on :node, one row for each aspect in the JSON object :aspects, each
--- with a new version, until :until where that is given. Tells our nodes to look, and sends the list
--- :signals to the nodes of the other packages.
+-- with a new version, until :until where that is given. Tells our nodes to look, and how many of the
+-- list :signals follow, which are for the nodes of the other packages.
 with wanted as (
   insert into {prefix}.oban_queue_intents as intent (name, queue, node, aspect, value, expires_at)
   select
@@ -203,9 +204,9 @@ with wanted as (
     expires_at = excluded.expires_at, seen_at = statement_timestamp()
   returning intent.version
 ), notified as (
-  select pg_notify(
-    :control_channel, cast(json_build_object('name', cast(:name as text)) as text)
-  )
+  select pg_notify(:control_channel, cast(json_build_object(
+    'name', cast(:name as text), 'echo_count', cardinality(cast(:signals as text[]))
+  ) as text))
   union all
   select pg_notify(:signal_channel, signal) from unnest(cast(:signals as text[])) as signal
 )
@@ -235,18 +236,19 @@ select
   (select count(*) from notified) as notified_count
 
 -- name: list_intents
--- What was commanded of the queues of :name and is not over.
+-- What was commanded of the queues of :name and is not over, but for rows that are none of ours.
 select cast(json_build_array(
   queue, node, aspect, value, version, extract(epoch from set_at),
   extract(epoch from expires_at - statement_timestamp())
 ) as text) as intent
 from {prefix}.oban_queue_intents
 where name = cast(:name as text) and (expires_at is null or expires_at > statement_timestamp())
+  and isfinite(set_at) and pg_column_size(value) < 64
 order by version
 
 -- name: rescue_attempts
--- Rescues up to :limit attempts of the producers in the JSON list :silent, each of ours and with the
--- heartbeat that was last seen, if any. That is checked once more here, under a lock on the heartbeat:
+-- Rescues up to :limit attempts, of the jobs :ids where that is given, of the producers in the JSON
+-- list :silent, each of ours and with the heartbeat that was last seen, if any. That is checked once more here, under a lock on the heartbeat:
 -- one that came meanwhile saves its producer. An attempt
 --  * being stopped is let go;
 --  * that was never started, or whose process was shutting down, goes back uncounted;
@@ -300,6 +302,7 @@ with silent as materialized (
   join {prefix}.oban_jobs as job on job.attempted_by[2] = dead.uuid
   where job.attempted_by[2] = any(array(select uuid from dead))
     and (job.state = 'executing' or job.stopping_at is not null)
+    and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
   order by job.id
   limit cast(:limit as int)
   for update of job skip locked
@@ -392,6 +395,13 @@ select
   id, queue, uuid, fate,
   (select count(*) from notified) as notified_count, (select count(*) from buried) as buried_count
 from rescued
+
+-- name: attempts_of
+-- The jobs that the producers :uuids have as running. Index: oban_jobs_running_index.
+select job.id from {prefix}.oban_jobs as job
+where job.attempted_by[2] = any(cast(:uuids as text[]))
+  and (job.state = 'executing' or job.stopping_at is not null)
+order by job.id
 
 -- name: rescue_old
 -- Rescues up to :limit attempts of ours that began more than :age seconds ago, whoever runs them.
