@@ -232,7 +232,7 @@ class Oban(QueueControl):
         solitude = Solitude(heart.beat, self.wake_queues)
         make = partial(self.make_producer, solitude, heart.is_believed_alive)
         grace = self.options.shutdown_grace_period
-        self.queues = Queues(make, self.options.queues, grace)
+        self.queues = Queues(make, self.options.queues, grace, heart.beat_soon)
         if self.options.queues:  # who only leads runs none, whatever is commanded
             self.control = Control(self.name, self.node, self.options.queues, self.queues)
         self.heart = heart

@@ -164,6 +164,22 @@ async def test_a_queue_that_is_stopped_lets_its_jobs_finish(client: Oban, runnin
         await reached(client, job, "completed")
 
 
+async def test_of_a_queue_that_was_stopped_and_is_done_nothing_is_left(
+    client: Oban, running: Running, oban_dsn: str
+) -> None:
+    """With the heartbeats of an hour: whoever gave the command would wait for it in vain."""
+    async with running(refresher={"interval": 3600}) as oban:
+        await eventually(client.list_queues)
+        await client.stop_queue("default")
+        assert oban.heart is not None
+        oban.heart.beat_soon()
+
+        async def gone() -> bool:
+            return not await client.list_queues()
+
+        await eventually(gone)
+
+
 async def test_jobs_that_outlast_the_grace_of_a_stopped_queue_go_back(
     client: Oban, running: Running
 ) -> None:

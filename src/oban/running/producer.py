@@ -149,8 +149,8 @@ class Producer:
         self.loop_task = asyncio.current_task()
         self.wake()
         failures = 0
-        while not (self.stopping and not self.runs and not self.turns.acks):
-            await self.alarm.rest(HELD_REST if self.turns.acks else None)
+        while not (self.stopping and not self.runs and not self.turns.acks and not self.unsettled):
+            await self.alarm.rest(HELD_REST if self.turns.acks or self.stopping else None)
             await self.debounce()
             try:
                 await self.work()

@@ -13,9 +13,17 @@ Make = Callable[[str, QueueOptions], Producer]
 class Queues:
     """Made with those that are configured; the node opens them once it has beaten for them."""
 
-    def __init__(self, make: Make, configured: Mapping[str, QueueOptions], grace: float) -> None:
+    def __init__(
+        self,
+        make: Make,
+        configured: Mapping[str, QueueOptions],
+        grace: float,
+        on_retired: Callable[[], None] = lambda: None,
+    ) -> None:
         self.make = make
         self.grace = grace
+        #: Has the others know that a queue that was stopped is done.
+        self.on_retired = on_retired
         self.active = {queue: make(queue, options) for queue, options in configured.items()}
         #: Stopped by a command while some of their jobs still run.
         self.leaving: dict[Producer, asyncio.Task[None]] = {}
@@ -59,6 +67,7 @@ class Queues:
         if not self.closing:
             self.leaving.pop(producer, None)
             self.loops.pop(producer, None)
+            self.on_retired()
 
     def wake(self) -> None:
         for producer in self.producers():

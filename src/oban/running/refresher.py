@@ -61,6 +61,8 @@ class Refresher(Loop):
         # After an outage the others must be able to see us soon, too.
         self.longest_wait = min(self.longest_wait, options.interval / 2)
         self.answered_at: float | None = None
+        #: The producers that the last beat told of.
+        self.told: set[str] = set()
         self.cleanup_at = time.monotonic() + random.uniform(0, CLEANUP)  # noqa: S311  # spreads load
 
     async def tick(self) -> float:
@@ -83,10 +85,17 @@ class Refresher(Loop):
         self.answered_at = time.monotonic()
         self.observe(beat, self.answered_at)
         self.hear(beat, snapshot)
+        await self.forget_retired({each.identity.uuid for each in pulses})
         if self.answered_at >= self.cleanup_at:
             await self.clean_up()
         rest = max(0.0, began + self.options.interval - time.monotonic())
         return min(rest, self.leader.next_look())
+
+    async def forget_retired(self, uuids: set[str]) -> None:
+        """Forget queues that were stopped and are done, so that nobody waits for them to return."""
+        if retired := self.told - uuids:
+            await self.session.execute(self.engine.forget(sorted(retired)))
+        self.told = uuids
 
     def report(self, snapshot: Snapshot) -> Report:
         facts = {
