@@ -6,7 +6,7 @@ A part that runs has one frozen class here; see `oban.part` for what an annotati
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from oban.cron.zones import zone_named
 from oban.errors import InvalidJob, InvalidOption
@@ -27,7 +27,6 @@ class QueueOptions(Part):
 
     later: ClassVar[Mapping[str, object]] = {
         "burst": None,
-        "claim_ahead": "auto",
         "global_limit": None,
         "partition": None,
         "rate_limit": None,
@@ -38,6 +37,8 @@ class QueueOptions(Part):
     limit: Annotated[int, Range(1, 1_000_000)] = 10
     paused: bool = False
     debounce_interval: Annotated[float, Range(0, 60)] = 0.005
+    #: How many jobs may be claimed beyond the free slots: as its rate allows, or at most so many.
+    claim_ahead: Annotated[int | Literal["auto"], Range(0, 10_000)] = "auto"
 
     @classmethod
     def parse(cls, name: str, given: object) -> Self:

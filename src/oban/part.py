@@ -7,8 +7,20 @@ The annotation is the whole rule, so that adding an option is adding a line: the
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
+from itertools import chain
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from oban.errors import InvalidJob, InvalidOption
 from oban.fields import clean_name, clean_object, clean_text
@@ -106,20 +118,25 @@ class Rule:
     optional: bool
     range: Range | None
     secret: bool
+    #: Words that stand for a value of another kind, such as "auto".
+    words: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, annotation: Any) -> Self:
         marks: list[Any] = []
         if get_origin(annotation) is Annotated:
             annotation, *marks = get_args(annotation)
-        arms = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-        (kind,) = (arm for arm in arms if arm is not NoneType)
+        is_union = get_origin(annotation) in (Union, UnionType)
+        arms = get_args(annotation) if is_union else (annotation,)
+        words = [get_args(arm) for arm in arms if get_origin(arm) is Literal]
+        (kind,) = (arm for arm in arms if arm is not NoneType and get_origin(arm) is not Literal)
         ranges = [mark for mark in marks if isinstance(mark, Range)]
         return cls(
             kind=kind,
             optional=NoneType in arms,
             range=ranges[0] if ranges else TEXT if kind is str else None,
             secret=SECRET in marks,
+            words=tuple(chain.from_iterable(words)),
         )
 
     def allows(self, value: object) -> bool:
@@ -150,7 +167,8 @@ class Rule:
         if self.kind is str:
             return f"text of {low} to {high} bytes{why}"
         noun = "a whole number" if self.kind is int else "a number of seconds"
-        return f"{noun} from {low} to {high}{why}"
+        words = "".join(f'"{word}" or ' for word in self.words)
+        return f"{words}{noun} from {low} to {high}{why}"
 
 
 def rules(part: type[Part]) -> dict[str, Rule]:
@@ -173,6 +191,8 @@ def clean(path: str, rule: Rule, value: object) -> Any:
 
 
 def clean_plain(path: str, rule: Rule, value: object) -> Any:
+    if rule.words and value in rule.words:
+        return value
     if not rule.allows(value):
         got = f"a {type(value).__name__} that is not shown" if rule.secret else f"{value!r:.80}"
         raise InvalidOption(f"{path} is {got}; it is {rule}")

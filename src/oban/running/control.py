@@ -88,13 +88,11 @@ class Control:
 
     def scale(self, queue: str, limit: int) -> None:
         if producer := self.queues.active.get(queue):
-            producer.limit = limit
-            producer.wake()
+            producer.scale(limit)
 
     def pause(self, queue: str, *, paused: bool) -> None:
         if producer := self.queues.active.get(queue):
-            producer.paused = paused
-            producer.wake()
+            producer.pause(paused)
 
     def start(self, queue: str, limit: int | None = None, *, paused: bool | None = None) -> None:
         if queue in self.queues.active:

@@ -163,6 +163,11 @@ def given_back(job: Job) -> Ack:
     return acknowledge(job, JobState.AVAILABLE, counted=False)
 
 
+def never_begun(job: Job) -> Ack:
+    """Cancelled before any of its code ran."""
+    return acknowledge(job, JobState.CANCELLED, error="cancelled before it began")
+
+
 def unknown_worker(job: Job, error: UnknownWorker) -> Ack:
     """Back to the table uncounted: during a deployment another node may know the worker."""
     tries = count(job, "unknown_worker") + 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +14,8 @@ from oban.engines.values import ProducerIdentity, Pulse
 from oban.job import Job
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
-from oban.running.executor import Executor, failed, given_back
+from oban.running.ahead import PATIENCE, Ahead
+from oban.running.executor import Executor, failed, given_back, never_begun
 from oban.running.loop import Alarm
 from oban.running.run import Run, StopReason
 from oban.running.solitude import Solitude
@@ -23,6 +24,8 @@ from oban.running.turns import Turns
 #: The part of the shutdown grace, and the most seconds of it, kept for ending what was stopped.
 SETTLE_SHARE: Final = 0.2
 SETTLE_MOST: Final = 1.0
+#: Seconds between two turns that nobody waits for.
+PACE: Final = 0.005
 #: Seconds until an ack is tried again whose row somebody else has locked.
 HELD_REST: Final = 0.25
 
@@ -64,6 +67,7 @@ class Producer:
         self.limit = options.limit
         self.paused = options.paused
         self.debounce_interval = options.debounce_interval
+        self.ahead = Ahead(options.claim_ahead)
         self.cancel_grace_period = cancel_grace_period
         self.started_at = datetime.now(UTC)
         self.alarm = Alarm()
@@ -74,6 +78,8 @@ class Producer:
         self.idle = asyncio.Event()
         self.idle.set()
         self.last_turn = 0.0
+        #: Whether the last claim brought all that it asked for: then there is probably more.
+        self.is_more = False
         self.loop_task: asyncio.Task[None] | None = None
 
     @property
@@ -95,9 +101,19 @@ class Producer:
     def wake(self) -> None:
         self.alarm.wake()
 
+    def scale(self, limit: int) -> None:
+        self.limit = limit
+        self.give_back_waiting()
+        self.wake()
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+        self.give_back_waiting()
+        self.wake()
+
     def suspect(self, job_id: int | None = None) -> None:
-        """A running job may have been cancelled: the one named, or any."""
-        keys = [key for key in self.runs if job_id is None or key[0] == job_id]
+        """A job in hand may have been cancelled: the one named, or any."""
+        keys = [key for key in self.in_hand() if job_id is None or key[0] == job_id]
         if keys:
             self.suspects.update(keys)
             self.wake()
@@ -115,15 +131,20 @@ class Producer:
                 "paused": self.paused,
                 "running": [*began, *ended],
                 "running_count": len(began),
+                "waiting_count": len(self.ahead),
                 "processed_at": timestamp(self.turns.processed_at),
                 "shutdown_started_at": isoformat(self.shutdown_started_at),
             },
-            in_hand=[*self.runs, *(ack.key for ack in unsaved)],
+            in_hand=[*self.in_hand(), *(ack.key for ack in unsaved)],
         )
+
+    def in_hand(self) -> list[AttemptKey]:
+        """What is claimed and has not ended."""
+        return [*self.runs, *self.ahead.keys()]
 
     def hear_beat(self, lost: Collection[AttemptKey], *, astray: bool) -> None:
         """What a heartbeat found. It may be old by now: rows are read before anything is done."""
-        self.suspects.update(key for key in lost if key in self.runs)
+        self.suspects.update(lost)
         if astray:
             self.turns.unsettled = True
         if astray or self.suspects:
@@ -132,7 +153,7 @@ class Producer:
     def info(self) -> QueueInfo:
         return QueueInfo(
             limit=self.limit,
-            meta={},
+            meta={"waiting_count": len(self.ahead)},
             node=self.identity.node,
             paused=self.paused,
             queue=self.identity.queue,
@@ -151,7 +172,7 @@ class Producer:
         failures = 0
         while not (self.stopping and not self.runs and not self.turns.acks and not self.unsettled):
             await self.alarm.rest(HELD_REST if self.turns.acks or self.stopping else None)
-            await self.debounce()
+            await self.pace()
             try:
                 await self.work()
                 failures = 0
@@ -162,44 +183,76 @@ class Producer:
                 await asyncio.sleep(delay)
                 self.wake()
 
-    async def debounce(self) -> None:
-        """Let a burst of notifications become one turn; the first of them is not kept waiting."""
-        if self.turns.acks or self.suspects or self.stopping:
-            return
-        since = asyncio.get_running_loop().time() - self.last_turn
-        if since < self.debounce_interval:
-            await asyncio.sleep(self.debounce_interval - since)
+    async def pace(self) -> None:
+        """Let what nobody waits for gather: acks, and a burst of notifications after its first."""
+        clock = asyncio.get_running_loop().time
+        while not (self.suspects or self.stopping or self.unsettled or self.is_hungry()):
+            interval = (
+                min(PACE, self.debounce_interval) if self.turns.acks else self.debounce_interval
+            )
+            left = self.last_turn + interval - clock()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, PACE))
+
+    def is_hungry(self) -> bool:
+        """Whether slots are free and there are probably jobs for them."""
+        return self.is_more and not self.ahead and len(self.runs) < self.limit
 
     async def work(self) -> None:
         """Everything there is to do now: settle, stop, acknowledge and claim."""
-        if self.turns.unsettled and await self.turns.settle(self.runs):
+        if self.turns.unsettled and await self.turns.settle(self.in_hand()):
             self.wake()
         if self.suspects:
             await self.stop_suspects()
         self.last_turn = asyncio.get_running_loop().time()
-        slots = self.slots()
-        claimed = await self.turns.take(slots)
-        for job in claimed:
-            if self.may_start(job):
-                self.start(job)
-            else:  # something was commanded while this turn was under way
-                self.turns.acks.append(given_back(job))
-        if claimed:
-            self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
-        # There may be more: a claim that brought all it could, or what ended meanwhile.
-        if self.turns.ready() or (claimed and self.slots()):
+        self.ahead.measure(self.last_turn)
+        demand = self.demand()
+        claimed = await self.turns.take(demand)
+        self.is_more = len(claimed) >= demand > 0
+        self.hand_out(claimed)
+        if self.turns.ready() or (self.is_more and self.demand()):
             self.wake()
 
-    def slots(self) -> int:
-        """How many more jobs may run here."""
+    def demand(self) -> int:
+        """How many more jobs to claim: for the free slots, and for those that will be."""
         if self.resting or self.solitude.closed or not self.is_believed_alive():
             return 0
-        return max(0, self.limit - len(self.runs))
+        in_hand = len(self.runs) + len(self.ahead)
+        return max(0, self.limit + self.ahead.room(self.limit) - in_hand)
 
-    def may_start(self, job: Job) -> bool:
-        if self.resting:
-            return False
-        return not self.solitude.closed or self.solitude.wanted_for(job)
+    def hand_out(self, claimed: Sequence[Job]) -> None:
+        """Start what was claimed, in order, and keep the rest for the slots to come."""
+        if not claimed:
+            return
+        self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self.ahead.waiting.extend((job, now) for job in claimed)
+        self.fill()
+        if self.ahead:
+            loop.call_later(PATIENCE, self.look_at_waiting)
+
+    def fill(self) -> None:
+        """Start what waits, as far as slots are free."""
+        if self.resting:  # commanded while the claim was under way
+            self.give_back_waiting()
+        while self.ahead and len(self.runs) < self.limit:
+            job, _ = self.ahead.waiting.popleft()
+            if not self.solitude.closed or self.solitude.wanted_for(job):
+                self.start(job)
+            else:
+                self.turns.acks.append(given_back(job))
+
+    def look_at_waiting(self) -> None:
+        if self.ahead.is_overdue(asyncio.get_running_loop().time()):
+            self.give_back_waiting()
+
+    def give_back_waiting(self) -> None:
+        """Let others run what was claimed ahead."""
+        if self.ahead:
+            self.turns.acks += map(given_back, self.ahead.take_all())
+            self.wake()
 
     def tell_outage(self, error: BaseException, **details: object) -> None:
         metadata = {"queue": self.identity.queue, **telemetry.describe_error(error), **details}
@@ -211,8 +264,10 @@ class Producer:
         run = Run(job, owner=self.loop_task)
         self.runs[run.key] = run
         self.idle.clear()
-        self.solitude.admit(run)
-        work = self.solitude.execute(run, self.executor.execute)
+        if self.solitude.admit(run):
+            work = self.solitude.execute(run, self.executor.execute)
+        else:
+            work = self.executor.execute(run)
         run.task = asyncio.create_task(work, name=f"oban job {job.id}")
         run.task.add_done_callback(lambda task: self.finish(run, task))
 
@@ -230,24 +285,33 @@ class Producer:
             error = task.exception()
             ack = task.result() if error is None else failed(run.job, error)
         self.turns.acks.append(ack)
+        self.ahead.ended_count += 1
+        if self.ahead.is_overdue(asyncio.get_running_loop().time()):
+            self.give_back_waiting()
+        self.fill()
         if not self.runs:
             self.idle.set()
         self.wake()
 
     async def stop_suspects(self) -> None:
-        """Read the rows of suspected runs and stop those that are no longer ours to run."""
-        suspected = {key: self.runs[key] for key in self.suspects if key in self.runs}
+        """Read the rows of suspected jobs and stop those that are no longer ours to run.
+
+        Nothing is given back and claimed again meanwhile, so the same attempt is the same run.
+        """
+        suspected = [key for key in self.in_hand() if key in self.suspects]
         self.suspects.clear()
         try:
-            stopped = await self.turns.stopped(list(suspected))
+            stopped = await self.turns.stopped(suspected)
         except BaseException:
             self.suspects.update(suspected)
             raise
         for key in stopped:
-            # The same run object: an attempt given back and claimed again is another run.
-            if (run := suspected[key]) is self.runs.get(key) and run.stop is None:
-                run.ask_to_stop(StopReason.CANCELLED)
-                self.force_later(run)
+            if run := self.runs.get(key):
+                if run.stop is None:
+                    run.ask_to_stop(StopReason.CANCELLED)
+                    self.force_later(run)
+            elif job := self.ahead.take_out(key):
+                self.turns.acks.append(never_begun(job))
 
     def force_later(self, run: Run) -> None:
         asyncio.get_running_loop().call_later(self.cancel_grace_period, self.force, run)
@@ -266,6 +330,7 @@ class Producer:
     def drain(self) -> None:
         """Claim no more."""
         self.shutdown_started_at = self.shutdown_started_at or datetime.now(UTC)
+        self.give_back_waiting()
         self.wake()
 
     async def stop(self, loop_task: "asyncio.Task[None]", grace: float, *, exiting: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from oban.job import Job, JobState
 from oban.outcome import Ack
-from oban.running.executor import acknowledge, count, given_back
+from oban.running.executor import acknowledge, count, given_back, never_begun
 from oban.running.run import Run, StopReason
 
 #: From so many crashes on a job runs alone.
@@ -44,14 +44,18 @@ class Solitude:
     def wanted_for(self, job: Job) -> bool:
         return count(job, "crashes") >= SUSPICIOUS and count(job, "postponed") < MOST_POSTPONED
 
-    def admit(self, run: Run) -> None:
-        """Take note of a run at once: its task may begin later than those of others."""
+    def admit(self, run: Run) -> bool:
+        """Take note of a run at once: its task may begin later than those of others.
+
+        Return whether it is to run alone.
+        """
         if self.wanted_for(run.job):
             run.began = False
             self.suspects.add(run)
-        else:
-            self.company.add(run)
-            self.empty.clear()
+            return True
+        self.company.add(run)
+        self.empty.clear()
+        return False
 
     def release(self, run: Run) -> None:
         """Its task has ended, or never began."""
@@ -64,9 +68,7 @@ class Solitude:
                 self.reopen()
 
     async def execute(self, run: Run, execute: Callable[[Run], Awaitable[Ack]]) -> Ack:
-        """Run it as its kind needs."""
-        if run not in self.suspects:
-            return await execute(run)
+        """Run it once nothing else runs."""
         try:
             async with self.alone:
                 try:
@@ -96,5 +98,5 @@ def put_off(job: Job) -> Ack:
 def stopped_waiting(run: Run) -> Ack:
     """The executor turns a cancellation into an Ack itself: this one came before it had the job."""
     if run.stop is StopReason.CANCELLED:
-        return acknowledge(run.job, JobState.CANCELLED, error="cancelled before it began")
+        return never_begun(run.job)
     return given_back(run.job)
