@@ -84,12 +84,15 @@ class RefresherOptions(Part):
         interval = given.get("interval")
         if interval is None:
             interval = min(default["interval"], given.get("max_age", LONGEST_SILENCE) / SILENCE)
-        max_age = given.get("max_age", min(LONGEST_SILENCE, interval * SILENCE))
-        return {
-            **given,
-            "interval": interval,
-            "max_age": max(max_age, SHORTEST_SILENCE * interval),
-        }
+        shortest = SHORTEST_SILENCE * interval
+        max_age = given.get("max_age", max(shortest, min(LONGEST_SILENCE, interval * SILENCE)))
+        if max_age < shortest:
+            raise InvalidOption(
+                f"refresher.max_age is {max_age:g} and refresher.interval is {interval:g}; the "
+                f"first is at least two of the second: {shortest:g}, or give an interval of "
+                f"{max_age / SILENCE:.3g}"
+            )
+        return {**given, "interval": interval, "max_age": max_age}
 
     @property
     def lease(self) -> float:

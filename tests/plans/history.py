@@ -28,7 +28,7 @@ from (
   select n, case when n % 10 < 8 then 'completed' when n % 10 = 8 then 'cancelled'
     else 'discarded' end as state,
     1 as attempt, array['node', {other}] as attempted_by, interval '-1 day' as due,
-    timezone('UTC', now()) as completed_at
+    timezone('UTC', now()) - n * interval '1 millisecond' as completed_at
   from generate_series(1, {finished}) as n
   union all
   select n, 'available', 0, '{{}}', n * interval '-1 ms', null from generate_series(1, 20000) as n

@@ -22,7 +22,7 @@ async def eventually(look: Callable[[], Awaitable[T]], deadline: float = 10.0) -
     return answer
 
 
-async def reached(oban: Oban, job: Job, *states: str, deadline: float = 10.0) -> Job:
+async def reached(oban: Oban, job: Job | int, *states: str, deadline: float = 10.0) -> Job:
     """The job once it is in one of `states`."""
 
     async def look() -> Job | None:

@@ -38,7 +38,7 @@ async def test_a_worker_nobody_knows_goes_back_uncounted(
 ) -> None:
     async with running() as oban:
         identity = insert(oban_dsn, worker="Elixir.Some.Worker")
-        job = await reached(oban, Job.restore(id=identity), "scheduled")
+        job = await reached(oban, identity, "scheduled")
         await reached(oban, await oban.enqueue(Fine.new()), "completed")
     assert (job.attempt, job.meta["unknown_worker"]) == (0, 1)
     assert "Elixir.Some.Worker" in job.errors[0]["error"]
@@ -50,7 +50,7 @@ async def test_after_twenty_tries_an_unknown_worker_is_discarded(
 ) -> None:
     async with running() as oban:
         identity = insert(oban_dsn, worker="no.such.Worker", meta='{"unknown_worker": 19}')
-        job = await reached(oban, Job.restore(id=identity), "discarded")
+        job = await reached(oban, identity, "discarded")
     assert job.meta["unknown_worker"] == 20
 
 
@@ -62,7 +62,7 @@ async def test_args_that_are_no_object_fail_alone(
 ) -> None:
     async with running() as oban:
         identity = insert(oban_dsn, args=args)
-        job = await reached(oban, Job.restore(id=identity), "retryable")
+        job = await reached(oban, identity, "retryable")
         await reached(oban, await oban.enqueue(Fine.new()), "completed")
     assert "args" in job.errors[0]["error"]
 
@@ -85,7 +85,7 @@ async def test_odd_columns_do_not_stop_the_queue(
 ) -> None:
     async with running() as oban:
         identity = insert(oban_dsn, **columns)
-        await reached(oban, Job.restore(id=identity), "completed", "retryable")
+        await reached(oban, identity, "completed", "retryable")
         await reached(oban, await oban.enqueue(Fine.new()), "completed")
 
 
@@ -95,7 +95,7 @@ async def test_an_available_job_without_an_attempt_left_is_discarded_by_the_stag
     identity = insert(oban_dsn, attempt=3, max_attempts=3)
     foreign = insert(oban_dsn, attempt=3, max_attempts=3, queue="not_ours")
     async with running(stager={"interval": 0.05}) as oban:
-        job = await reached(oban, Job.restore(id=identity), "discarded")
+        job = await reached(oban, identity, "discarded")
         untouched = await oban.get_job(foreign)
     assert "without an attempt left" in job.errors[0]["error"]
     assert untouched is not None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.rows import NOTHING, restored
 
 from oban import Job, JobState, recorded
 from oban.errors import InvalidJob
@@ -236,10 +237,9 @@ def test_the_fields_are_the_columns() -> None:
 
 
 def test_a_restored_job_is_what_the_row_holds() -> None:
-    columns: dict[str, Any] = dict.fromkeys(JOB_FIELDS)
-    columns |= {"priority": 12, "queue": "", "args": [1], "state": "new", "attempt": 9}
-    job = Job.restore(**columns)
-    assert {name: getattr(job, name) for name in JOB_FIELDS} == columns
+    columns = {"priority": 12, "queue": "", "args": [1], "state": "new", "attempt": 9}
+    job = restored(**columns)
+    assert {name: getattr(job, name) for name in JOB_FIELDS} == NOTHING | columns
     assert job.extra == {}
     assert job.cancelled() is False
 
@@ -248,20 +248,20 @@ def test_a_restored_job_is_what_the_row_holds() -> None:
     "meta", [{}, {"recorded": False, "return": "x"}, {"return": "x"}, None, [], ["recorded"], 7]
 )
 def test_nothing_recorded_reads_as_none(meta: Any) -> None:
-    assert Job.restore(meta=meta).recorded() is None
+    assert restored(meta=meta).recorded() is None
 
 
 @pytest.mark.parametrize("returned", ["", "?", "gw", None, 5, [1], "ü"])
 def test_a_record_that_is_none_is_a_value_error(returned: Any) -> None:
     with pytest.raises(ValueError, match="recorded value"):
-        Job.restore(meta={"recorded": True, "return": returned}).recorded()
+        restored(meta={"recorded": True, "return": returned}).recorded()
     with pytest.raises(ValueError, match="recorded value"):
-        Job.restore(meta={"recorded": True}).recorded()
+        restored(meta={"recorded": True}).recorded()
 
 
 def test_a_record_is_read_back() -> None:
     meta = {"recorded": True, "return": recorded.encode({"a": [1, None]})}
-    assert Job.restore(meta=meta).recorded() == {"a": [1, None]}
+    assert restored(meta=meta).recorded() == {"a": [1, None]}
 
 
 # Changes

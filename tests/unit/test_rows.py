@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from oban import JobState
 from oban.engines.postgres.rows import (
+    CLAIMED_COLUMNS,
     COLUMN_LISTS,
     COLUMNS,
     EARLIEST,
@@ -18,8 +19,10 @@ from oban.engines.postgres.rows import (
     LATEST,
     UNREADABLE,
     moment,
+    read_claimed,
     read_job,
 )
+from oban.engines.values import ProducerIdentity
 
 NAMES = (
     "id", "state", "queue", "worker", "attempt", "max_attempts", "priority", "args", "meta",
@@ -67,8 +70,38 @@ def test_what_follows_the_columns_of_a_job_is_left_alone() -> None:
 
 def test_a_list_of_columns_is_as_long_as_a_job() -> None:
     assert len(COLUMNS) == len(NAMES)
-    for columns in COLUMN_LISTS.values():
-        assert columns.count(", ") >= len(NAMES) - 1
+    assert COLUMN_LISTS["no_claimed_columns"].count("null") == len(CLAIMED_COLUMNS)
+
+
+PRODUCER = ProducerIdentity("uuid", "Oban", "node", "q")
+#: What the claimant knows of a job, and so is not sent.
+KNOWN = {"state": "executing", "queue": "q", "attempted_by": ["node", "uuid"]}
+
+
+@given(
+    args=st.dictionaries(st.text(), json_values).map(json.dumps),
+    meta=st.none() | st.just('{"a": [1]}'),
+    errors=st.none() | st.just('[{"attempt": 1}]'),
+    tags=st.none() | st.just(["x"]),
+    moments=st.lists(st.none() | st.floats(0, 4e9), min_size=6, max_size=6),
+)
+def test_a_claimed_row_is_the_job_that_the_whole_row_is(
+    args: str, meta: str | None, errors: str | None, tags: list[str] | None, moments: list[Any]
+) -> None:
+    shared = dict(zip(NAMES[-6:], moments, strict=True))
+    columns = {"args": args, "meta": meta, "errors": errors, "tags": tags, **shared}
+    whole = row(**KNOWN, **columns)
+    narrow = [(PLAIN | columns)[name] for name in NAMES if name not in KNOWN]
+    (job,) = read_claimed([narrow], PRODUCER)
+    assert job == read_job(whole)
+
+
+def test_jobs_of_one_claim_share_its_time_and_nothing_else() -> None:
+    narrow = [PLAIN[name] for name in NAMES if name not in KNOWN]
+    one, other = read_claimed([narrow, narrow], PRODUCER)
+    assert one == other
+    for name in ("args", "meta", "errors", "attempted_by", "extra"):
+        assert getattr(one, name) is not getattr(other, name)
 
 
 @given(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.rows import restored
 
 from oban import instances
 from oban.errors import InstanceNotFound, InvalidJob, InvalidOption
@@ -321,7 +322,7 @@ def test_a_keyword_of_a_positional_only_name_is_an_option() -> None:
 )
 def test_stored_arguments_the_function_cannot_take_are_a_type_error(args: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
-        definition(send_email).call(Job.restore(worker="w", args=args))
+        definition(send_email).call(restored(worker="w", args=args))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from oban import telemetry
+from oban.errors import Contended, DatabaseUnavailable, OutcomeUnknown
 from oban.telemetry import logger as event_logger
 
 from .conftest import AJob, Kept
@@ -104,6 +105,57 @@ class TestLevels:
 
         assert levels(log[1]) == [logging.WARNING]
         assert json.loads(log[1].lines[0])["event"] == name
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_a_rescue_that_rescued_something_is_logged_at_warning(
+        self, count: int, log: Log
+    ) -> None:
+        event_logger.attach(logger=log[0])
+        told = {"rescued_count": count, "jobs": dict.fromkeys(range(count), "rescued")}
+
+        telemetry.execute("oban.lifeline.rescue.stop", {**told, "nodes": ["web-1"]})
+
+        assert levels(log[1]) == [logging.WARNING if count else logging.DEBUG]
+
+    @pytest.mark.parametrize("name", ["oban.leader.change", "oban.queue.control"])
+    def test_changes_of_leader_and_queues_are_logged_at_info(self, name: str, log: Log) -> None:
+        event_logger.attach("DEBUG", log[0])
+
+        telemetry.execute(name, {"node": "web-1"})
+
+        assert levels(log[1]) == [logging.INFO]
+
+    def test_an_outage_is_told_at_growing_distances(self, log: Log) -> None:
+        event_logger.attach(logger=log[0])
+        for failures in range(1, 21):
+            telemetry.execute("oban.stager.outage", {"failures": failures})
+
+        records = log[1].records
+        told = [at for at, record in enumerate(records, 1) if record.levelno == logging.WARNING]
+        assert told == [1, 2, 4, 8, 16]
+        assert {record.levelno for record in records} == {logging.WARNING, logging.DEBUG}
+
+    @pytest.mark.parametrize("error", [DatabaseUnavailable, OutcomeUnknown, Contended])
+    def test_a_loops_work_that_an_outage_ended_is_not_told_beside_the_outage(
+        self, error: type[Exception], log: Log, job: AJob
+    ) -> None:
+        event_logger.attach(logger=log[0], events="*.exception")
+
+        with pytest.raises(error), telemetry.span("oban.stager.stage"):
+            raise error("away")
+        with pytest.raises(error), telemetry.span("theirs.work"):
+            raise error("away")
+        told = {"error_type": error.__name__}
+        telemetry.execute("oban.job.exception", {"job": job, **told})
+
+        assert levels(log[1]) == [logging.DEBUG, logging.ERROR, logging.ERROR]
+
+    def test_a_record_has_the_events_name_for_filters(self, log: Log) -> None:
+        event_logger.attach(logger=log[0])
+
+        telemetry.execute("oban.leader.change", {"leader": True})
+
+        assert [vars(record)["event"] for record in log[1].records] == ["oban.leader.change"]
 
     def test_other_events_of_ours_are_logged_at_info(self, log: Log) -> None:
         event_logger.attach("DEBUG", log[0])

@@ -74,6 +74,44 @@ def test_a_failure_without_a_traceback_stays_on_its_line(job: AJob) -> None:
     assert line("oban.job.exception", {"job": job, **told}).endswith("1/20  ValueError: boom")
 
 
+@pytest.mark.parametrize("name", ["oban.stager.outage", "oban.producer.get.exception"])
+def test_an_outage_of_the_database_is_one_line_whatever_its_message(name: str) -> None:
+    message = "cannot connect:\n\tIs the server\n\trunning?\n"
+    told = {"failures": 4, "error_type": "DatabaseUnavailable", "error_message": message}
+
+    text = line(name, {**told, "traceback": "Traceback…\n"}, logging.WARNING)
+
+    assert text == (
+        f"warn    {name.removeprefix('oban.')}  failures=4"
+        "  DatabaseUnavailable: cannot connect: Is the server running?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "error_type"),
+    [
+        ("oban.stager.outage", "KeyError"),
+        ("oban.job.exception", "DatabaseUnavailable"),
+        ("theirs.outage", "DatabaseUnavailable"),
+    ],
+)
+def test_an_error_that_no_loop_expects_keeps_its_traceback(name: str, error_type: str) -> None:
+    told = {"error_type": error_type, "error_message": "x", "traceback": "Traceback…\n  here\n"}
+
+    assert line(name, told).endswith("\n    Traceback…\n      here")
+
+
+def test_a_rescue_says_what_became_of_the_jobs_of_which_nodes() -> None:
+    fates = {**dict.fromkeys(range(1, 13), "rescued"), 20: "exhausted"}
+    told = {"rescued_count": 13, "jobs": fates, "nodes": ["web-1", "web-2"]}
+
+    assert line("oban.lifeline.rescue.stop", told, logging.WARNING) == (
+        "warn    lifeline.rescue.stop  rescued_count=13"
+        "  jobs=12 rescued (#1 #2 #3 #4 #5 #6 #7 #8 #9 #10 …), 1 exhausted (#20)"
+        "  nodes=['web-1', 'web-2']"
+    )
+
+
 def test_another_event_is_its_name_and_its_metadata() -> None:
     told = {"system_time": 1, "duration": 1_200_000, "staged_count": 3, "queues": ["a", "b"]}
 

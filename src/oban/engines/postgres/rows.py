@@ -5,15 +5,18 @@ infinite timestamp is a number like any other, and what cannot be read is known 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
+from oban.engines.values import ProducerIdentity
 from oban.job import Job, JobState
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
+#: Up to this second a float tells microseconds apart, however it is rounded to them.
+EXACT: Final = 4_000_000_000
 MOMENTS: Final = (
     "inserted_at",
     "scheduled_at",
@@ -35,14 +38,30 @@ COLUMNS: Final = (
     "cast(to_jsonb(job.errors) as text)",
     "tags",
     "attempted_by",
-    *(f"cast(extract(epoch from job.{name}) as float8)" for name in MOMENTS),
+    *(f"date_part('epoch', job.{name})" for name in MOMENTS),
+)
+#: Of a job that was just claimed, what the claimant does not know; as narrow as it can be.
+CLAIMED_COLUMNS: Final = (
+    "id",
+    "worker",
+    "attempt",
+    "max_attempts",
+    "priority",
+    "cast(job.args as text)",
+    "nullif(cast(job.meta as text), '{}')",
+    "nullif(cast(to_jsonb(job.errors) as text), '[]')",
+    "nullif(job.tags, '{}')",
+    *(f"date_part('epoch', job.{name})" for name in MOMENTS),
 )
 
-JOB_COLUMNS: Final = ", ".join(each if "(" in each else f"job.{each}" for each in COLUMNS)
-NO_JOB_COLUMNS: Final = ", ".join("null" for _ in COLUMNS)
-
 #: What a statement may write in braces.
-COLUMN_LISTS: Final = {"job_columns": JOB_COLUMNS, "no_job_columns": NO_JOB_COLUMNS}
+COLUMN_LISTS: Final = {
+    "job_columns": ", ".join(each if "(" in each else f"job.{each}" for each in COLUMNS),
+    "claimed_columns": ", ".join(
+        each if "(" in each else f"job.{each}" for each in CLAIMED_COLUMNS
+    ),
+    "no_claimed_columns": ", ".join("null" for _ in CLAIMED_COLUMNS),
+}
 
 #: Under this key of `Job.extra` stands why a row could not be read as a job.
 UNREADABLE: Final = "unreadable"
@@ -81,6 +100,44 @@ def read_job(row: Sequence[Any]) -> Job:
     return job
 
 
+def read_claimed(rows: Iterable[Sequence[Any]], producer: ProducerIdentity) -> Iterator[Job]:
+    """Read the columns of `{claimed_columns}`, which stand at the beginning of each row."""
+    queue, node, uuid = producer.queue, producer.node, producer.uuid
+    last_epoch: float | None = None
+    attempted_at: datetime | None = None
+    for (
+        identity, worker, attempt, max_attempts, priority, args, meta, errors, tags,
+        inserted, scheduled, attempted, completed, cancelled, discarded,
+    ) in rows:  # fmt: skip
+        if attempted != last_epoch:  # one time for all of a turn
+            last_epoch, attempted_at = attempted, moment(attempted)
+        inserted_at = moment(inserted)
+        trouble: list[str] = []
+        job = Job.restore(
+            id=identity,
+            state=JobState.EXECUTING,
+            queue=queue,
+            worker=worker,
+            attempt=attempt,
+            max_attempts=max_attempts,
+            priority=priority,
+            args=read_json("args", args, {}, trouble),
+            meta=read_json("meta", meta, {}, trouble),
+            errors=read_json("errors", errors, [], trouble),
+            tags=tags or [],
+            attempted_by=[node, uuid],
+            inserted_at=inserted_at,
+            scheduled_at=inserted_at if scheduled == inserted else moment(scheduled),
+            attempted_at=attempted_at,
+            completed_at=moment(completed),
+            cancelled_at=moment(cancelled),
+            discarded_at=moment(discarded),
+        )
+        if trouble:
+            job.extra[UNREADABLE] = "; ".join(trouble)
+        yield job
+
+
 def read_state(state: str) -> JobState:
     """A state that a newer package brought stays the text it is."""
     try:
@@ -94,14 +151,16 @@ def read_json(name: str, text: str | None, empty: Any, trouble: list[str]) -> An
     if text is None or text == NOTHING[type(empty)]:
         return empty
     try:
-        value = json.loads(text)
+        value, end = parse(text)
+        if end != len(text):
+            value = json.loads(text)
     except (ValueError, RecursionError) as error:
         # A number of thousands of digits, or lists nested thousands deep: valid in PostgreSQL.
         trouble.append(f"{name} cannot be read: {type(error).__name__}: {error}")
         return empty
     if value is None:
         return empty
-    if not isinstance(value, type(empty)):
+    if type(value) is not type(empty):
         trouble.append(f"{name} is {text:.200}, which is not {SHAPES[type(empty)]}")
     return value
 
@@ -110,9 +169,15 @@ NOTHING: Final[dict[type, str]] = {dict: "{}", list: "[]"}
 SHAPES: Final[dict[type, str]] = {dict: "an object", list: "a list"}
 
 
+#: JSON as PostgreSQL writes it, without space around it; returns the value and where it ends.
+parse: Final = json.JSONDecoder().raw_decode
+
+
 def moment(epoch: float | None) -> datetime | None:
     if epoch is None:
         return None
+    if 0 <= epoch < EXACT:
+        return datetime.fromtimestamp(epoch, UTC)
     try:
         return EPOCH + timedelta(microseconds=round(epoch * 1_000_000))
     except (OverflowError, ValueError):  # beyond the calendar, infinite, or no number

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from oban.engines.postgres.rows import EPOCH, read_job
+from oban.engines.postgres.rows import EPOCH, read_claimed
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.engines.values import ProducerIdentity, Staged, Turn
@@ -24,7 +24,7 @@ class RunVerbs(Verbs):
         payload = acks_payload(acks)
 
         def steps() -> Steps[Turn]:
-            rows = yield self.sql(
+            (unsaved, held, *_), *rows = yield self.sql(
                 "turn",
                 acks=payload,
                 demand=demand,
@@ -32,10 +32,9 @@ class RunVerbs(Verbs):
                 node=producer.node,
                 queue=producer.queue,
             )
-            acknowledged = frozenset(row[0] for row in rows if row[0] is not None)
-            held = frozenset(row[1] for row in rows if row[1] is not None)
-            claimed = [read_job(row[2:]) for row in rows if row[2] is not None]
-            return Turn(acknowledged, held, tuple(sorted(claimed, key=start_order)))
+            acknowledged = frozenset(ack.id for ack in acks).difference(unsaved)
+            claimed = read_claimed((row[2:] for row in rows), producer)
+            return Turn(acknowledged, frozenset(held), tuple(sorted(claimed, key=start_order)))
 
         return PostgresOperation("turn", steps)
 
@@ -102,7 +101,7 @@ def acks_payload(acks: Sequence[Ack]) -> str:
     size = 0
     for ack in acks:
         try:
-            rows.append(encode(ack_row(ack)))
+            rows.append(ack_json(ack))
         except (TypeError, ValueError, RecursionError) as error:
             raise DataRefused(f"the result of job {ack.id} is not JSON: {error}") from error
         size += len(rows[-1])
@@ -111,16 +110,21 @@ def acks_payload(acks: Sequence[Ack]) -> str:
     return f"[{','.join(rows)}]"
 
 
-def ack_row(ack: Ack) -> dict[str, object]:
-    return {
-        "id": ack.id,
-        "attempt": ack.attempt,
-        "state": ack.state,
-        "error": ack.error,
-        "delay": ack.delay,
-        "meta": ack.meta,
-        "counted": ack.counted,
-    }
+def ack_json(ack: Ack) -> str:
+    """What the statement is told of one ack; most have no details."""
+    if ack.error is None and ack.delay is None and ack.meta is None and ack.counted:
+        return f'{{"id":{ack.id},"attempt":{ack.attempt},"state":"{ack.state}"}}'
+    return encode(
+        {
+            "id": ack.id,
+            "attempt": ack.attempt,
+            "state": ack.state,
+            "error": ack.error,
+            "delay": ack.delay,
+            "meta": ack.meta,
+            "uncounted": not ack.counted,
+        }
+    )
 
 
 def key_rows(keys: Sequence[AttemptKey]) -> list[dict[str, int]]:

@@ -8,20 +8,27 @@ import psycopg
 from psycopg.abc import Loader
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.types.bool import BoolLoader
-from psycopg.types.numeric import FloatLoader, IntLoader
-from psycopg.types.string import TextLoader
+from psycopg.types.bool import BoolBinaryLoader, BoolLoader
+from psycopg.types.numeric import (
+    Float8BinaryLoader,
+    FloatLoader,
+    Int2BinaryLoader,
+    Int4BinaryLoader,
+    Int8BinaryLoader,
+    IntLoader,
+)
+from psycopg.types.string import TextBinaryLoader, TextLoader
 
 from oban.engines.postgres.statements import Rows, Statement
 
 #: The types that statements return, and how psycopg reads them unless told otherwise.
-LOADERS: Final[Mapping[str, type[Loader]]] = {
-    "bool": BoolLoader,
-    "float8": FloatLoader,
-    "int2": IntLoader,
-    "int4": IntLoader,
-    "int8": IntLoader,
-    "text": TextLoader,
+LOADERS: Final[Mapping[str, tuple[type[Loader], type[Loader]]]] = {
+    "bool": (BoolLoader, BoolBinaryLoader),
+    "float8": (FloatLoader, Float8BinaryLoader),
+    "int2": (IntLoader, Int2BinaryLoader),
+    "int4": (IntLoader, Int4BinaryLoader),
+    "int8": (IntLoader, Int8BinaryLoader),
+    "text": (TextLoader, TextBinaryLoader),
 }
 
 
@@ -38,7 +45,7 @@ class AsyncPsycopg:
         async with psycopg.AsyncRawCursor(self.connection, row_factory=tuple_row) as cursor:
             query = statement.sql.numbered.encode()
             prepare = statement.prepare if self.prepares else False
-            await plain(cursor).execute(query, statement.values, prepare=prepare)
+            await plain(cursor).execute(query, statement.values, prepare=prepare, binary=True)
             # Not asked first whether there are rows: in a pipeline nobody knows before they come.
             return await cursor.fetchall()
 
@@ -60,7 +67,7 @@ class SyncPsycopg:
         with psycopg.RawCursor(self.connection, row_factory=tuple_row) as cursor:
             query = statement.sql.numbered.encode()
             prepare = statement.prepare if self.prepares else False
-            plain(cursor).execute(query, statement.values, prepare=prepare)
+            plain(cursor).execute(query, statement.values, prepare=prepare, binary=True)
             return cursor.fetchall()
 
     def transaction(self) -> AbstractContextManager[object]:
@@ -74,8 +81,9 @@ C = TypeVar("C", psycopg.AsyncRawCursor[Any], psycopg.RawCursor[Any])
 
 def plain(cursor: C) -> C:
     """A cursor inherits the loaders that the owner has registered; these read as we expect."""
-    for name, loader in LOADERS.items():
-        cursor.adapters.register_loader(name, loader)
+    for name, loaders in LOADERS.items():
+        for loader in loaders:
+            cursor.adapters.register_loader(name, loader)
     return cursor
 
 

@@ -34,7 +34,8 @@ class PostgresSession:
         self.label = label
         self.patience = patience
         self.connection: psycopg.AsyncConnection[Any] | None = None
-        self.planned_at = 0.0
+        #: When plans were last made anew on this connection.
+        self.planned_at: float | None = None
 
     async def execute(self, operation: Operation[T]) -> T:
         wanted = cast("PostgresOperation[T]", operation)
@@ -101,14 +102,24 @@ class PostgresSession:
             await self.close()
         if self.connection is None:
             self.connection = await self.connector.open(self.label)
+            self.planned_at = None
         return self.connection
 
     async def renew_plans(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Drop kept plans that are old. One made while there were ten jobs would read a million."""
+        """Drop kept plans that are old. One made while there were ten jobs would read a million.
+
+        And keep them at all: left to itself the server plans a claim each time anew, since it
+        takes the limit that it does not know for a tenth of the table. Planning takes as long as
+        carrying it out.
+        """
         now = asyncio.get_running_loop().time()
-        if now - self.planned_at > PLAN_AGE:
+        if self.planned_at is None:
+            await connection.execute(b"set plan_cache_mode = force_generic_plan", prepare=False)
+        elif now - self.planned_at > PLAN_AGE:
             await connection.execute(b"discard plans", prepare=False)
-            self.planned_at = now
+        else:
+            return
+        self.planned_at = now
 
     async def close(self) -> None:
         connection, self.connection = self.connection, None

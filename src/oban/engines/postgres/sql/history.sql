@@ -3,8 +3,9 @@
 -- that ended more than their max_age seconds ago, and those beyond the newest max_count. The rules in
 -- the JSON list :rules are for one queue, or, without one, for all that have none of their own. None
 -- of :spared, and only :ids where those are given. Rows that another pruner holds are passed over.
--- Returns how many; with :dry, which it would be. The same three times: a partial index is only taken
--- for a state that stands in the statement.
+-- Returns how many; with :dry, which it would be. Thousands may have ended in one moment, so the first
+-- that is surplus is known by its time and its id (`+ 0` keeps the planner from the primary key).
+-- The same three times: a partial index is only taken for a state that stands in the statement.
 -- Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
 with given as materialized (
   select * from json_to_recordset(cast(:rules as json)) as given(
@@ -21,11 +22,22 @@ with given as materialized (
   select old.id
   from rule
   left join lateral (
-    select kept.completed_at as ended_at, kept.id
-    from {prefix}.oban_jobs as kept
-    where kept.state = 'completed' and kept.queue = rule.queue and rule.max_count is not null
-    order by kept.completed_at desc, kept.id desc
-    offset rule.max_count limit 1
+    select first.ended_at, (
+      select twin.id from {prefix}.oban_jobs as twin
+      where twin.state = 'completed' and twin.queue = rule.queue
+        and twin.completed_at = first.ended_at
+      order by twin.id + 0 desc
+      offset rule.max_count - first.newer_count limit 1
+    ) as id
+    from (
+      select
+        kept.completed_at as ended_at,
+        rank() over (order by kept.completed_at desc) - 1 as newer_count
+      from {prefix}.oban_jobs as kept
+      where kept.state = 'completed' and kept.queue = rule.queue and rule.max_count is not null
+      order by kept.completed_at desc
+      offset rule.max_count limit 1
+    ) as first
   ) as surplus on true
   cross join lateral (
     select job.id from {prefix}.oban_jobs as job
@@ -47,11 +59,22 @@ with given as materialized (
   select old.id
   from rule
   left join lateral (
-    select kept.cancelled_at as ended_at, kept.id
-    from {prefix}.oban_jobs as kept
-    where kept.state = 'cancelled' and kept.queue = rule.queue and rule.max_count is not null
-    order by kept.cancelled_at desc, kept.id desc
-    offset rule.max_count limit 1
+    select first.ended_at, (
+      select twin.id from {prefix}.oban_jobs as twin
+      where twin.state = 'cancelled' and twin.queue = rule.queue
+        and twin.cancelled_at = first.ended_at
+      order by twin.id + 0 desc
+      offset rule.max_count - first.newer_count limit 1
+    ) as id
+    from (
+      select
+        kept.cancelled_at as ended_at,
+        rank() over (order by kept.cancelled_at desc) - 1 as newer_count
+      from {prefix}.oban_jobs as kept
+      where kept.state = 'cancelled' and kept.queue = rule.queue and rule.max_count is not null
+      order by kept.cancelled_at desc
+      offset rule.max_count limit 1
+    ) as first
   ) as surplus on true
   cross join lateral (
     select job.id from {prefix}.oban_jobs as job
@@ -73,11 +96,22 @@ with given as materialized (
   select old.id
   from rule
   left join lateral (
-    select kept.discarded_at as ended_at, kept.id
-    from {prefix}.oban_jobs as kept
-    where kept.state = 'discarded' and kept.queue = rule.queue and rule.max_count is not null
-    order by kept.discarded_at desc, kept.id desc
-    offset rule.max_count limit 1
+    select first.ended_at, (
+      select twin.id from {prefix}.oban_jobs as twin
+      where twin.state = 'discarded' and twin.queue = rule.queue
+        and twin.discarded_at = first.ended_at
+      order by twin.id + 0 desc
+      offset rule.max_count - first.newer_count limit 1
+    ) as id
+    from (
+      select
+        kept.discarded_at as ended_at,
+        rank() over (order by kept.discarded_at desc) - 1 as newer_count
+      from {prefix}.oban_jobs as kept
+      where kept.state = 'discarded' and kept.queue = rule.queue and rule.max_count is not null
+      order by kept.discarded_at desc
+      offset rule.max_count limit 1
+    ) as first
   ) as surplus on true
   cross join lateral (
     select job.id from {prefix}.oban_jobs as job

@@ -1,23 +1,25 @@
 -- name: turn
 -- One producer's round trip: saves how the attempts in the JSON list :acks ended, then claims up to
--- :demand jobs of :queue for the slots that are free. Either part may be empty.
+-- :demand jobs of :queue. Either part may be empty. Returns one row with the ids of acks that were not
+-- saved, and of those among them that are to be sent again, and a row for each claimed job.
 -- The fence: an ack counts only while its row is executing under this producer and attempt, or was
 -- cancelled and is being stopped; then the state stays and only the error is added.
--- A row that somebody else has locked is skipped and returned as held: one must not hold up all.
+-- A row that somebody else has locked is skipped and returned as held: one must not hold up all. So is
+-- one that was changed after the statement began: it is found where it was locked, and no more there.
 -- A claim needs the producer's record in oban_owners: without it nobody could rescue the job.
--- Indexes: the primary key for acks, oban_jobs_available_index for the claim. The planner does not
--- know how few rows there are; `= any(array(…))` keeps it from reading a small table whole, and
--- `case` from reading the whole running index for each ack: it is not seen to imply that index.
+-- Indexes: the primary key for acks, oban_jobs_available_index for the claim; what was locked is then
+-- taken by its place in the table. `case` keeps the planner from reading the whole running index for
+-- each ack: it is not seen to imply that index.
 with ended as materialized (
   select * from json_to_recordset(cast(:acks as json)) as ack(
-    id bigint, attempt int, state text, error text, delay float8, meta jsonb, counted boolean
+    id bigint, attempt int, state text, error text, delay float8, meta jsonb, uncounted boolean
   )
   order by id
 ), fenced as materialized (
-  select ack.*
+  select ack.*, own.place
   from ended as ack
   cross join lateral (
-    select from {prefix}.oban_jobs as job
+    select job.ctid as place from {prefix}.oban_jobs as job
     where job.id = ack.id and job.attempt = ack.attempt
       and job.attempted_by[2] = cast(:uuid as text)
       and case job.state
@@ -27,22 +29,6 @@ with ended as materialized (
       end
     for update skip locked
   ) as own
-), held as (
-  select ack.id
-  from ended as ack
-  where case
-    when ack.id = any(array(select id from fenced)) then false
-    else exists (
-      select from {prefix}.oban_jobs as job
-      where job.id = ack.id and job.attempt = ack.attempt
-        and job.attempted_by[2] = cast(:uuid as text)
-        and case job.state
-          when 'executing' then true
-          when 'cancelled' then job.stopping_at is not null
-          else false
-        end
-    )
-  end
 ), acknowledged as (
   update {prefix}.oban_jobs as job
   set
@@ -51,7 +37,7 @@ with ended as materialized (
       else job.state
     end,
     attempt = case
-      when job.state = 'executing' and not ack.counted then job.attempt - 1
+      when job.state = 'executing' and ack.uncounted then job.attempt - 1
       else job.attempt
     end,
     scheduled_at = case
@@ -85,10 +71,13 @@ with ended as materialized (
     end,
     stopping_at = null
   from fenced as ack
-  where job.id = ack.id and job.id = any(array(select id from fenced))
+  where job.ctid = any(array(select place from fenced)) and job.id = ack.id
   returning job.id
+), unsaved as materialized (
+  select id, attempt from ended
+  where id in (select id from ended except select id from acknowledged)
 ), candidate as materialized (
-  select id from {prefix}.oban_jobs
+  select ctid as place from {prefix}.oban_jobs
   where state = 'available' and queue = cast(:queue as text) and attempt < max_attempts
     and exists (select from {prefix}.oban_owners where uuid = cast(cast(:uuid as text) as uuid))
   order by priority, scheduled_at, id
@@ -101,15 +90,27 @@ with ended as materialized (
     attempt = job.attempt + 1,
     attempted_at = timezone('UTC', statement_timestamp()),
     attempted_by = array[cast(:node as text), cast(:uuid as text)]
-  where job.id = any(array(select id from candidate))
+  where job.ctid = any(array(select place from candidate))
   returning job.*
 )
-select acknowledged.id as acknowledged_id, cast(null as bigint) as held_id, {no_job_columns}
-from acknowledged
+select
+  array(select id from unsaved) as unsaved,
+  array(
+    select unsaved.id from unsaved
+    where exists (
+      select from {prefix}.oban_jobs as job
+      where job.id = unsaved.id and job.attempt = unsaved.attempt
+        and job.attempted_by[2] = cast(:uuid as text)
+        and case job.state
+          when 'executing' then true
+          when 'cancelled' then job.stopping_at is not null
+          else false
+        end
+    )
+  ) as held,
+  {no_claimed_columns}
 union all
-select null, null, {job_columns} from claimed as job
-union all
-select null, held.id, {no_job_columns} from held
+select null, null, {claimed_columns} from claimed as job
 
 -- name: give_back
 -- Makes the attempts of this producer available again, uncounted, but for those in the JSON list
