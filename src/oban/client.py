@@ -1,7 +1,16 @@
 """Enqueueing and managing jobs: what works with or without queues, from async and sync code."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -62,16 +71,32 @@ class Client:
         """Insert any number of jobs in constant memory; return how many.
 
         Every batch of 5,000 is a transaction of its own: when one fails, those before it stay,
-        and the error carries their number in a note.
+        and the error carries their number in a note. While one is inserted the next is built.
         """
-        inserted = 0
+        stream = Stream(lambda batch: self.pour(batch, notify=notify))
         try:
             async for batch in batches(jobs):
-                inserted += len(await self.enqueue_many(batch, notify=notify))
+                await stream.send(batch)
+            await stream.end()
         except Exception as error:
-            error.add_note(f"{inserted} jobs of the stream had been inserted before")
+            with suppress(Exception):  # the first failure is the one to tell
+                await stream.end()
+            error.add_note(f"{stream.count} jobs of the stream had been inserted before")
             raise
-        return inserted
+        finally:
+            stream.cancel()
+        return stream.count
+
+    def pour(self, jobs: Sequence[Job], *, notify: bool) -> Coroutine[Any, Any, int]:
+        """Insert a batch, which is checked and written as text by the time this returns."""
+        wanted = flatten(jobs)
+        if is_inline():
+            return self.pour_inline(wanted)
+        refuse_unimportable(wanted)
+        return self.engine.execute(self.engine.pour(wanted, notify=notify))
+
+    async def pour_inline(self, jobs: Sequence[Job]) -> int:
+        return len(await self.run_inline(jobs))
 
     def enqueue_sync(self, job: Job, *, conn: object = None, notify: bool = True) -> Job:
         (inserted,) = self.enqueue_many_sync(require_job(job), conn=conn, notify=notify)
@@ -88,8 +113,7 @@ class Client:
         return self.engine.execute_sync(self.insertion(wanted, notify), conn)
 
     def insertion(self, jobs: Sequence[Job], notify: bool) -> Operation[list[Job]]:
-        for worker in {job.worker for job in jobs}:
-            require_importable(worker)
+        refuse_unimportable(jobs)
         return self.engine.insert(jobs, notify=notify)
 
     # Inline: run where it is enqueued, see `oban.testing.mode`
@@ -186,6 +210,44 @@ class Client:
     ) -> list[Job]:
         operation = self.engine.update(ids_of(jobs), change_function(changes))
         return self.engine.execute_sync(operation, conn)
+
+
+class Stream:
+    """One batch on its way at a time, while the caller builds the next."""
+
+    def __init__(self, send: Callable[[Sequence[Job]], Coroutine[Any, Any, int]]) -> None:
+        self.start = send
+        self.count = 0
+        self.sent: asyncio.Task[int] | None = None
+
+    async def send(self, batch: Sequence[Job]) -> None:
+        """Send a batch once the one before it is inserted."""
+        sending = self.start(batch)
+        try:
+            await self.end()
+        except BaseException:
+            sending.close()
+            raise
+        self.sent = asyncio.create_task(sending)
+        await asyncio.sleep(0)  # it leaves now, not when the next is built
+
+    async def end(self) -> None:
+        """Wait for what is on its way, and count it."""
+        if self.sent is not None:
+            sent, self.sent = self.sent, None
+            try:
+                self.count += await sent
+            finally:
+                sent.cancel()
+
+    def cancel(self) -> None:
+        if self.sent is not None:
+            self.sent.cancel()
+
+
+def refuse_unimportable(jobs: Iterable[Job]) -> None:
+    for worker in {job.worker for job in jobs}:
+        require_importable(worker)
 
 
 def is_inline() -> bool:

@@ -94,7 +94,8 @@ def to_json(name: str, value: object) -> str:
     """JSON text of `value`. Raises InvalidJob naming the place of what JSON cannot hold."""
     try:
         text = encode(value)
-        text.encode("utf-8")
+        if not text.isascii():
+            text.encode("utf-8")
     except UnicodeEncodeError:
         raise InvalidJob(f"{name} holds text that is not valid Unicode") from None
     except RecursionError:

@@ -88,8 +88,10 @@ class Job:
     stop_requested: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, clean in CLEANERS.items():
-            setattr(self, name, clean(name, getattr(self, name)))
+        for name, clean, default in CLEANING:
+            value = getattr(self, name)
+            if value is not default and (value or type(value) is not EMPTY.get(name)):
+                setattr(self, name, clean(name, value))
         check_attempts(self.attempt, self.max_attempts)
         if self.state is JobState.AVAILABLE and is_future(self.scheduled_at):
             self.state = JobState.SCHEDULED
@@ -255,6 +257,12 @@ CLEANERS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "cancelled_at": clean_moment,
     "discarded_at": clean_moment,
 }
+
+#: Each field's cleaner and the default that needs none; and what is clean when it is empty.
+CLEANING: Final = tuple(
+    (each.name, CLEANERS[each.name], each.default) for each in fields(Job) if each.name in CLEANERS
+)
+EMPTY: Final[Mapping[str, type]] = {"args": dict, "meta": dict, "tags": list}
 
 #: The columns of a job, in the order of the class.
 JOB_FIELDS: Final = tuple(

@@ -96,6 +96,10 @@ class Engine(Protocol):
         """Insert all or none; return copies with the database's values, in the same order."""
         ...
 
+    def pour(self, jobs: Sequence[Job], *, notify: bool = True) -> Operation[int]:
+        """Insert all or none; return how many, and nothing that would take memory."""
+        ...
+
     def get(self, ids: Sequence[int]) -> Operation[list[Job]]:
         """The jobs that exist among `ids`, in that order."""
         ...

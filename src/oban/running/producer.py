@@ -1,10 +1,12 @@
 """One queue on one node: claims for the free slots, starts the jobs, stops those it must."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from oban import telemetry
@@ -185,12 +187,11 @@ class Producer:
 
     async def pace(self) -> None:
         """Let what nobody waits for gather: acks, and a burst of notifications after its first."""
-        clock = asyncio.get_running_loop().time
         while not (self.suspects or self.stopping or self.unsettled or self.is_hungry()):
             interval = (
                 min(PACE, self.debounce_interval) if self.turns.acks else self.debounce_interval
             )
-            left = self.last_turn + interval - clock()
+            left = self.last_turn + interval - time.monotonic()
             if left <= 0:
                 return
             await asyncio.sleep(min(left, PACE))
@@ -205,7 +206,7 @@ class Producer:
             self.wake()
         if self.suspects:
             await self.stop_suspects()
-        self.last_turn = asyncio.get_running_loop().time()
+        self.last_turn = time.monotonic()
         self.ahead.measure(self.last_turn)
         demand = self.demand()
         claimed = await self.turns.take(demand)
@@ -226,12 +227,11 @@ class Producer:
         if not claimed:
             return
         self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         self.ahead.waiting.extend((job, now) for job in claimed)
         self.fill()
         if self.ahead:
-            loop.call_later(PATIENCE, self.look_at_waiting)
+            asyncio.get_running_loop().call_later(PATIENCE, self.look_at_waiting)
 
     def fill(self) -> None:
         """Start what waits, as far as slots are free."""
@@ -245,7 +245,7 @@ class Producer:
                 self.turns.acks.append(given_back(job))
 
     def look_at_waiting(self) -> None:
-        if self.ahead.is_overdue(asyncio.get_running_loop().time()):
+        if self.ahead.is_overdue(time.monotonic()):
             self.give_back_waiting()
 
     def give_back_waiting(self) -> None:
@@ -268,8 +268,9 @@ class Producer:
             work = self.solitude.execute(run, self.executor.execute)
         else:
             work = self.executor.execute(run)
-        run.task = asyncio.create_task(work, name=f"oban job {job.id}")
-        run.task.add_done_callback(lambda task: self.finish(run, task))
+        loop = asyncio.get_running_loop()
+        run.task = loop.create_task(work, name=f"oban job {job.id}")
+        run.task.add_done_callback(partial(self.finish, run))
 
     def finish(self, run: Run, task: asyncio.Task[Ack]) -> None:
         if task.cancelled() and run.threaded:
@@ -286,8 +287,7 @@ class Producer:
             ack = task.result() if error is None else failed(run.job, error)
         self.turns.acks.append(ack)
         self.ahead.ended_count += 1
-        if self.ahead.is_overdue(asyncio.get_running_loop().time()):
-            self.give_back_waiting()
+        self.look_at_waiting()
         self.fill()
         if not self.runs:
             self.idle.set()

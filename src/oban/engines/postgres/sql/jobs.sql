@@ -1,23 +1,29 @@
 -- name: insert_jobs
--- Inserts every job of the JSON list :jobs and returns each with its position in the list. The ids
--- are drawn here, in the order of the list, because returned rows come in none. Notifies once per
--- queue that got an available job, and once with the soonest moment among jobs due within
--- :due_within seconds, so that stagers wake in time.
-with input as materialized (
+-- Inserts every job of the JSON list :jobs, in which a field that has its default may be missing.
+-- Returns the ids in the order of the list, and the moment that all were inserted at. The ids are drawn
+-- here, in that order, because inserted rows come back in none. Notifies once per queue that got an
+-- available job, and once with the soonest moment among jobs due within :due_within seconds, so that
+-- stagers wake in time.
+with moment as materialized (
+  select timezone('UTC', statement_timestamp()) as inserted_at
+), input as materialized (
   select
     nextval((select cast(pg_get_serial_sequence(:jobs_table, 'id') as regclass))) as id,
     ordered.*
   from (
     select
-      job.position, job.queue, job.worker, job.args, job.meta, job.tags, job.priority,
-      job.max_attempts, moment.inserted_at,
+      job.queue, job.worker, job.args, job.meta, job.tags, job.priority, job.max_attempts,
       coalesce(timezone('UTC', to_timestamp(job.scheduled_at)), moment.inserted_at) as scheduled_at,
-      job.suspended
-    from json_to_recordset(cast(:jobs as json)) as job(
-      position int, queue text, worker text, args jsonb, meta jsonb, tags text[], priority int,
-      max_attempts int, scheduled_at float8, suspended boolean
+      job.suspended, moment.inserted_at
+    from rows from (
+      json_to_recordset(cast(:jobs as json)) as (
+        queue text, worker text, args jsonb, meta jsonb, tags text[], priority int,
+        max_attempts int, scheduled_at float8, suspended boolean
+      )
+    ) with ordinality as job(
+      queue, worker, args, meta, tags, priority, max_attempts, scheduled_at, suspended, position
     )
-    cross join (select timezone('UTC', statement_timestamp()) as inserted_at) as moment
+    cross join moment
     order by job.position
   ) as ordered
 ), inserted as (
@@ -32,9 +38,11 @@ with input as materialized (
       when scheduled_at > inserted_at then 'scheduled'
       else 'available'
     end as {prefix}.oban_job_state),
-    queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
+    coalesce(queue, 'default'), worker, coalesce(args, '{}'), coalesce(meta, '{}'),
+    coalesce(tags, '{}'), coalesce(priority, 0), coalesce(max_attempts, 20), inserted_at,
+    scheduled_at
   from input
-  returning id, state, queue, inserted_at, scheduled_at
+  returning id, state, queue, scheduled_at
 ), notified as (
   select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
   from (select distinct queue from inserted where state = 'available') as queues
@@ -47,11 +55,9 @@ with input as materialized (
       + cast(:due_within as float8) * interval '1 second'
 )
 select
-  input.position, inserted.id, cast(inserted.state as text) as state,
-  cast(extract(epoch from inserted.inserted_at) as float8) as inserted_at,
-  cast(extract(epoch from inserted.scheduled_at) as float8) as scheduled_at,
+  array(select id from inserted order by id) as ids,
+  (select date_part('epoch', inserted_at) from moment) as inserted_at,
   (select count(*) from notified) as notified_count
-from inserted join input on input.id = inserted.id
 
 -- name: cancel_jobs
 -- Cancels the unfinished jobs among :ids at once. For a running attempt of one of our producers
