@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from oban.client import Client
 from oban.engines.values import EVERY, Aspect, Intent, KnownProducer
@@ -121,12 +121,20 @@ def clean_until(until: datetime | timedelta | None) -> datetime | None:
     if until is None:
         return None
     now = datetime.now(UTC)
-    moment = now + until if isinstance(until, timedelta) else until
-    if not isinstance(moment, datetime) or moment.tzinfo is None or moment <= now:
-        raise InvalidOption(
-            f"until is {until!r:.80}; it is an aware datetime in the future, or a timedelta"
-        )
+    try:
+        moment = now + until if isinstance(until, timedelta) else until
+    except OverflowError:
+        raise InvalidOption(f"until is {until} from now, which no calendar reaches") from None
+    if not isinstance(moment, datetime):
+        raise InvalidOption(f"until is {until!r:.80}; it is {UNTIL}")
+    if moment.tzinfo is None:
+        raise InvalidOption(f"until is {moment}, without a time zone; it is {UNTIL}")
+    if moment <= now:
+        raise InvalidOption(f"until is {moment}, which is in the past; it is {UNTIL}")
     return moment
+
+
+UNTIL: Final = "an aware datetime in the future, or a timedelta such as timedelta(hours=2)"
 
 
 def queue_info(producer: KnownProducer) -> QueueInfo:

@@ -60,6 +60,50 @@ def test_a_dry_run_shows_the_next_ten(command: Command, crontab: None) -> None:
     assert "The next runs" in text
 
 
+@pytest.mark.parametrize("columns", ["80", "120", None])
+def test_the_table_fits_and_no_word_is_broken(
+    oban: Command,
+    application: Application,
+    crontab: None,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str | None,
+) -> None:
+    application.write("tidying_up.py", CRONTAB.replace("@hourly", "0 9 1-15 JAN-JUN MON-FRI"))
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    for arguments in (("cron", "list"), ("start", "--dry-run", "--queues", "a:1")):
+        lines = oban(*arguments).out.splitlines()
+        assert all(len(line) <= int(columns or 160) for line in lines)
+        assert all(line == line.rstrip() for line in lines)
+        rows = [line for line in lines if "0 9 1-15 JAN-JUN MON-FRI" in line]
+        assert sum("(in " in row for row in rows) >= 1
+        assert any(line.startswith("nightly") and "30 2 * * *" in line for line in lines)
+
+
+def test_an_entry_whose_worker_is_not_here_is_worth_a_warning(oban: Command, crontab: None) -> None:
+    warning = "warning: cron entry 'new year': app.Far is unknown: sys.path has no module app"
+    ran = oban("cron", "list")
+    assert warning in ran.err
+    assert "tidying_up" not in ran.err
+    assert warning in oban("start", "--dry-run", "--queues", "a:1").err
+    shown = oban("start", "--dry-run", "--queues", "a:1", "--json").json
+    assert any("app.Far is unknown" in each for each in shown["warnings"])
+
+
+def test_entries_of_the_configuration_are_shown_as_text(oban: Command, crontab: None) -> None:
+    shown = oban("start", "--dry-run", "--queues", "a:1", "--json").json
+    assert shown["configuration"]["scheduler.entries"]["value"] == [
+        {"worker": "app.Far", "expr": "0 0 1 1 *", "name": "new year"}
+    ]
+    (line,) = (
+        line
+        for line in oban("start", "--dry-run", "--queues", "a:1").out.splitlines()
+        if line.startswith("scheduler.entries ")
+    )
+    assert " app.Far 0 0 1 1 * " in line
+    assert line.endswith(" oban.toml")
+
+
 def test_no_entries_is_said(oban: Command) -> None:
     assert "no worker found here has a `cron` entry" in oban("cron", "list").err
 

@@ -75,6 +75,32 @@ def test_a_module_that_fails_is_passed_over_with_its_error(application: Applicat
     assert "jobs_of_mine.quick" in shown["workers"]
 
 
+def test_a_wrong_option_of_a_worker_is_shown_where_it_stands(application: Application) -> None:
+    application.write("bad.py", 'from oban import job\n\n@job(cron="61 * * * *")\ndef x(): ...\n')
+    reason = document(application)["passed_over"]["bad"]
+    assert "61" in reason
+    assert reason.endswith(f"({application.folder / 'bad.py'}, line 3)")
+
+
+def test_keys_are_whole_on_a_narrow_terminal(application: Application) -> None:
+    done = dry_run(application, "--dsn", DSN, "--queues", "default:3", COLUMNS="80")
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("queues.default.debounce_interval ") for line in lines)
+    assert not any(line.startswith(" ") for line in lines[:20])
+    assert all(len(line) <= 80 for line in lines[:20])
+
+
+def test_a_silence_shorter_than_two_beats_is_refused(application: Application) -> None:
+    application.write("oban.toml", "refresher = { interval = 5, max_age = 6 }\n")
+    done = dry_run(application, "--dsn", DSN, "--queues", "default:3")
+    assert done.returncode == 2
+    assert (
+        "refresher.max_age is 6 and refresher.interval is 5; the first is at least two of the "
+        "second: 10, or give an interval of 1.8"
+    ) in done.stderr
+    assert "oban.toml" in done.stderr
+
+
 def test_a_named_module_that_fails_is_a_failure(application: Application) -> None:
     application.write("broken.py", "1 / 0\n")
     done = dry_run(application, "--dsn", DSN, "--queues", "default", "--modules", "broken")

@@ -93,9 +93,9 @@ def test_long_arguments_are_cut_and_lines_stay_whole_in_a_pipe(
 ) -> None:
     insert(worker=f"application.{'deep.' * 10}Worker", args={"text": "long " * 1000})
     (line,) = oban("jobs", "list").out.splitlines()[1:]
-    assert len(line) <= 200
+    assert len(line) <= 160
     assert f"application.{'deep.' * 10}Worker" in line
-    assert line.rstrip().endswith("…")
+    assert line.endswith("…")
 
 
 def test_the_table_fits_a_narrow_terminal(

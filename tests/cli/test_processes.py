@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,7 +18,9 @@ from tests.faults.bouncer import free_port
 from tests.faults.processes import Process
 from tests.running.support import eventually
 
-from oban.cli.processes import Limits, process_count
+from oban.cli.announcer import Announcer
+from oban.cli.logs import LogFormat
+from oban.cli.processes import Limits, Parent, process_count
 from oban.cli.vitals import summed_up
 
 pytestmark = pytest.mark.slow
@@ -70,7 +74,7 @@ async def test_a_child_that_dies_is_started_again_and_its_jobs_run_again(
     application: Application, oban_dsn: str
 ) -> None:
     application.write("oban.toml", "refresher = { interval = 0.3 }\nshutdown_grace_period = 1.0\n")
-    more = ["--processes", "2", "--queues", "default:1"]
+    more = ["--processes", "2", "--queues", "default:1", "--node", "web-1"]
     async with application.start(*arguments(oban_dsn), *more) as parent:
         await parent.line("2 processes are running")
         application.enqueue(oban_dsn, "Patient")
@@ -83,6 +87,8 @@ async def test_a_child_that_dies_is_started_again_and_its_jobs_run_again(
             os.kill(pid, signal.SIGKILL)
         await parent.line("ended by SIGKILL after .*; it starts again in 0.5 s", count=2)
         await eventually(lambda: running(2), 20)
+        told = r"warn    lifeline.rescue.stop .*  jobs=1 rescued \(#\d+\)  nodes=\['web-1'\]"
+        await parent.line(told)
         parent.terminate()
         assert await parent.exited() == 0
 
@@ -171,7 +177,83 @@ async def test_what_was_commanded_is_told_at_the_start(
     async with Oban(pool=oban_dsn) as client:
         await client.pause_queue("default")
     async with application.start(*arguments(oban_dsn)) as node:
-        await node.line("queue default: paused is true by a command to all nodes at 20")
+        await node.line("warn    queue default: paused is true by a command to all nodes at 20")
+        assert "queue.control" not in node.output  # it is told once
+        async with Oban(pool=oban_dsn) as client:
+            await client.resume_queue("default")
+        await node.line("info    queue.control .*aspect=paused  value=False")
+
+
+async def test_processes_tell_once_what_they_have_in_common(
+    application: Application, oban_dsn: str
+) -> None:
+    from oban import Oban
+
+    async with Oban(pool=oban_dsn) as client:
+        await client.scale_queue("default", 2)
+    more = ["--processes", "2", "--node", "web-1", "--health-port", "127.0.0.1:0"]
+    async with application.start(*arguments(oban_dsn, *more)) as parent:
+        await parent.line(r"^\d\d:\d\d:\d\d\.\d{3} info    2 processes are running.*: default 4$")
+        await parent.line(r"^\d\d:\d\d:\d\d\.\d{3} warn    queue default: limit is 2 by")
+        (port,) = re.findall(r"health +127\.0\.0\.1:(\d+), at /ready and /live", parent.output)
+        assert (await asyncio.to_thread(ask, int(port)))[0] == 200
+        assert f"web-1, pid {parent.pid}" in parent.output
+        parent.terminate()
+        assert await parent.exited() == 0
+    assert parent.output.count("limit is 2 by") == 1
+    assert "queue.control" not in parent.output
+
+
+@pytest.mark.parametrize("processes", [[], ["--processes", "2"]])
+async def test_a_second_interrupt_has_the_same_code_for_one_process_and_for_many(
+    application: Application, oban_dsn: str, processes: list[str]
+) -> None:
+    async with application.start(*arguments(oban_dsn, *processes)) as node:
+        await node.line("waits up to 15 s")
+        application.enqueue(oban_dsn, "Patient", "Patient")
+        await node.line("start .* jobs_of_mine.Patient ", count=2)
+        node.send(signal.SIGINT)
+        await node.line("stopping, waiting up to 15 s")
+        node.send(signal.SIGINT)
+        assert await node.exited(timeout=5) == 130
+    assert "all processes have stopped" not in node.output
+
+
+async def test_a_health_port_that_is_taken_fails_before_anything_starts(
+    application: Application, oban_dsn: str
+) -> None:
+    application.write("told.py", "from oban import job\nprint('imported')\n@job()\ndef x(): ...\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for processes in ([], ["--processes", "2"]):
+            more = ["--health-port", f"127.0.0.1:{port}", *processes]
+            async with application.start(*arguments(oban_dsn, *more)) as node:
+                assert await node.exited() == 1
+            assert node.output.startswith(f"error: --health-port 127.0.0.1:{port} cannot be opened")
+
+
+async def test_a_node_that_starts_answers_that_it_is_not_ready_and_lives(
+    application: Application, oban_dsn: str
+) -> None:
+    application.write(
+        "slow.py",
+        """
+        import time
+        from oban import job
+        print("importing", flush=True)
+        time.sleep(2)
+        @job()
+        def one(): ...
+        """,
+    )
+    port = free_port()
+    more = ["--health-port", str(port)]
+    async with application.start(*arguments(oban_dsn, *more)) as node:
+        await node.line("importing")
+        assert (await asyncio.to_thread(ask, port))[0] == 503
+        assert (await asyncio.to_thread(ask, port, "/live"))[0] == 200
+        await node.line(f"health +0.0.0.0:{port}, at /ready and /live")
+        assert (await asyncio.to_thread(ask, port))[0] == 200
 
 
 def is_alive(pid: int) -> bool:
@@ -199,6 +281,26 @@ def test_wrong_use_is_said(command: Command, oban_dsn: str, options: list[str], 
 
 def test_auto_is_a_process_for_each_core() -> None:
     assert process_count("auto") == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("hurried", "codes", "code"),
+    [
+        (False, [], 0),
+        (False, [0, 0], 0),
+        (False, [0, -signal.SIGTERM], 0),
+        (False, [0, 1], 1),
+        (False, [0, -signal.SIGKILL], 1),
+        (False, [0, 130], 0),
+        (True, [0, 0], 0),
+        (True, [0, 130], 130),
+        (True, [1, 130], 130),
+    ],
+)
+def test_processes_together_end_as_one_would(hurried: bool, codes: list[int], code: int) -> None:
+    parent = Parent(2, [], Limits(), Announcer(LogFormat.TEXT))
+    parent.hurried, parent.codes = hurried, codes
+    assert parent.exit_code() == code
 
 
 def test_limits_say_why_they_are_passed() -> None:

@@ -43,7 +43,7 @@ async def test_a_command_holds_and_is_shown(command: Command, oban_dsn: str, nod
     assert (stored["queue"], stored["aspect"], stored["value"]) == ("mailers", "paused", True)
     assert 7000 < stored["expires_in"] <= 7200
     text = (await oban("queues", "list")).out
-    assert "paused true, for 7" in text
+    assert "paused true, for 1 h 59 min more" in text or "paused true, for 2 h more" in text
     assert "silent" not in text
 
 
@@ -72,7 +72,9 @@ async def test_each_command_is_obeyed_before_it_returns(
         "mailers": 2,
     }
     assert not any(each["paused"] or each["remarks"] for each in queues.values())
-    assert (await oban("queues", "stop", "extra")).code == 0
+    ran = await oban("queues", "stop", "extra")
+    assert (ran.code, ran.out) == (0, "queue extra: stopped, on all nodes\n")
+    assert "no queue extra" not in ran.err
     assert (
         await oban("queues", "reset", "--all")
     ).out == "all queues: as configured, on all nodes\n"
@@ -87,14 +89,94 @@ def test_without_nodes_a_command_is_stored_all_the_same(oban: Command) -> None:
     assert oban("queues", "list").out.startswith("no node runs a queue\n")
 
 
+async def test_names_that_nobody_answers_to_are_told_with_those_that_live(
+    command: Command, oban_dsn: str, node: Process
+) -> None:
+    oban = beside(command, oban_dsn)
+    ran = await oban("queues", "pause", "mailers", "--node", "WEB-1")
+    assert (ran.code, ran.out) == (0, "queue mailers: paused, on node WEB-1\n")
+    assert ran.err == (
+        "no node runs it now; those that start obey\n"
+        "no node WEB-1 lives now; there is node web-1; did you mean web-1?\n"
+    )
+    ran = await oban("queues", "scale", "mailrs", "3")
+    assert ran.code == 0
+    assert ran.err.endswith(
+        "no queue mailrs runs now; there are queues default, mailers; did you mean mailers?\n"
+    )
+    assert (await oban("queues", "scale", "zzz", "3")).err.endswith("queues default, mailers\n")
+
+
+async def test_a_queue_that_is_started_but_paused_is_said_to_be(
+    command: Command, oban_dsn: str, node: Process
+) -> None:
+    oban = beside(command, oban_dsn)
+    assert (await oban("queues", "start", "extra", "--paused")).out == (
+        "queue extra: started, on all nodes\n"
+    )
+    said = (await oban("queues", "start", "extra")).out
+    assert said.startswith(
+        "queue extra: started, on all nodes, but still paused by a command to all nodes at 20"
+    )
+    assert said.endswith("; `oban queues resume extra` resumes it\n")
+    await oban("queues", "resume", "extra")
+    assert (await oban("queues", "start", "extra")).out == "queue extra: started, on all nodes\n"
+
+
+async def test_a_reset_says_whether_there_was_anything_to_forget(
+    command: Command, oban_dsn: str, node: Process
+) -> None:
+    oban = beside(command, oban_dsn)
+    ran = await oban("queues", "reset", "mailers")
+    assert (ran.code, ran.out) == (0, "queue mailers: nothing was commanded of it\n")
+    await oban("queues", "pause", "mailers")
+    ran = await oban("queues", "reset", "mailers", "--node", "web-1")
+    assert ran.out == "queue mailers: nothing was commanded of it for node web-1 alone\n"
+    ran = await oban("queues", "reset", "mailers")
+    assert ran.out == "queue mailers: as configured, on all nodes\n"
+    assert (await oban("queues", "reset", "malers")).err == (
+        "no queue malers runs now; there are queues default, mailers; did you mean mailers?\n"
+    )
+
+
+async def test_a_queue_that_is_configured_as_paused_is_said_to_be_so(
+    command: Command, application: Application, oban_dsn: str
+) -> None:
+    application.write("oban.toml", "queues = { quiet = { limit = 1, paused = true } }\n")
+    async with application.start("--dsn", oban_dsn, "--node", "a", "--log-format", "text") as node:
+        await node.line("is running")
+        said = (await beside(command, oban_dsn)("queues", "start", "quiet")).out
+    assert said == (
+        "queue quiet: started, on all nodes, but still paused as node a is configured; "
+        "`oban queues resume quiet` resumes it\n"
+    )
+
+
+async def test_processes_of_one_node_are_told_apart(
+    command: Command, oban_dsn: str, node: Process
+) -> None:
+    oban = beside(command, oban_dsn)
+    ids = {each["uuid"][:8] for each in (await oban("queues", "list", "--json")).json["queues"]}
+    shown = (await oban("queues", "list")).out
+    assert len(ids) == 2
+    assert all(each in shown for each in ids)
+    status = (await oban("status")).out
+    assert all(each in status for each in ids)
+    assert all(line == line.rstrip() for line in shown.splitlines())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["pause"], "name one QUEUE, or give --all"),
         (["pause", "a", "--all"], "name one QUEUE, or give --all"),
         (["pause", "a", "--until", "soon"], "--until is 'soon'"),
-        (["pause", "a", "--until", "2001-01-01T00:00Z"], "in the future"),
+        (["pause", "a", "--until", "2001-01-01T00:00"], "2001-01-01T00:00, which is in the past"),
+        (["pause", "a", "--until", "2001-01-01T00:00Z"], "or a duration such as 2h"),
+        (["pause", "a", "--until", "999999999d"], "which no calendar reaches"),
         (["scale", "a", "0"], "queue.limit is 0"),
+        (["scale", "a", "-5"], "queue.limit is -5; it is a whole number from 1"),
+        (["scale", "a", "5", "--nod", "b"], "there is no option --nod; did you mean --node?"),
         (["pause", "*"], "or give --all"),
     ],
 )
@@ -108,5 +190,6 @@ def test_a_time_to_resume_is_a_length_or_a_moment() -> None:
     assert parse_until("90s") == timedelta(seconds=90)
     assert parse_until("1d") == timedelta(days=1)
     assert parse_until("2030-01-31T08:00+01:00") == datetime(2030, 1, 31, 7, tzinfo=UTC)
-    with pytest.raises(WrongUsage):
-        parse_until("1w")
+    for wrong in ("1w", "0001-01-01T00:00"):
+        with pytest.raises(WrongUsage):
+            parse_until(wrong)

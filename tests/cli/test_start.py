@@ -25,6 +25,7 @@ async def test_the_banner_says_what_runs(application: Application, oban_dsn: str
     ) as process:
         await process.line("waits up to 3 s for running jobs")
         shown = process.output
+        assert all(line == line.rstrip() for line in shown.splitlines())
         assert "oban      0." in shown
         assert "default 10, mailers 5" in shown
         assert f"web-1, pid {process.pid}" in shown

@@ -1,4 +1,5 @@
 import asyncio
+import json
 
 import psycopg
 from tests.cli.conftest import Command, Insert, Ran
@@ -60,8 +61,8 @@ def test_producers_are_shown(oban: Command, oban_dsn: str) -> None:
     (producer,) = oban("status", "--json").json["producers"]
     assert producer["node"] == "web-1"
     assert producer["running_count"] == 1
-    assert ["web-1", "mailers", "1", "now"] in [
-        line.split()[:4] for line in oban("status").out.splitlines()
+    assert ["web-1", "mailers", "5b2a3f4c", "1", "now"] in [
+        line.split()[:5] for line in oban("status").out.splitlines()
     ]
 
 
@@ -72,6 +73,8 @@ async def test_a_check_is_an_exit_code(command: Command, oban_dsn: str, insert: 
         return await asyncio.to_thread(command, "status", "--check", "--dsn", oban_dsn, *more)
 
     ran = await check()
+    assert "no jobs" not in ran.out
+    assert "not counted" in ran.out
     assert (ran.code, ran.err) == (1, "error: no node runs a queue\n")
     async with Oban(pool=oban_dsn, queues={"default": 1}, refresher={"interval": 0.2}) as oban:
         assert oban.heart is not None
@@ -91,6 +94,14 @@ async def test_a_check_is_an_exit_code(command: Command, oban_dsn: str, insert: 
         ran = await check("--max-lag", "60")
         assert "the oldest available job of queue default has waited" in ran.err
         assert ran.code == 1
+
+
+def test_what_was_not_counted_is_not_said_to_be_none(oban: Command, insert: Insert) -> None:
+    insert()
+    assert json.loads(oban("status", "--check", "--json").out)["queues"] is None
+    ran = oban("status", "--max-lag", "5")
+    assert ran.code == 2
+    assert "--max-lag goes with --check" in ran.err
 
 
 def test_no_tables_is_an_answer_and_no_error(command: Command, dsn: str) -> None:

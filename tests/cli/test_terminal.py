@@ -2,9 +2,25 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from oban.cli.terminal import counted, listed, moment_text, printable, relative
+from oban.cli.terminal import counted, length_text, listed, moment_text, printable, relative
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.2, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (7199, "1 h 59 min"),
+        (7199.9, "2 h"),
+        (86_400 + 3_600 + 60, "1 d 1 h"),
+        (90_061 * 10, "10 d 10 h"),
+    ],
+)
+def test_a_length_is_told_in_the_words_of_people(seconds: float, shown: str) -> None:
+    assert length_text(seconds) == shown
 
 
 @pytest.mark.parametrize(

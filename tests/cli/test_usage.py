@@ -53,6 +53,8 @@ def test_without_a_command_help_is_shown_as_wrong_usage(command: Command) -> Non
         (["start", "--app-dir", "nowhere"], "--app-dir is nowhere, which is no folder"),
         (["start", "--embedded", "--dsn", "dbname=x"], "--embedded and --dsn are both given"),
         (["start", "--json"], "--json goes with --dry-run"),
+        (["start", "--queues", "mailers 5"], "a queue 'mailers 5'; did you mean mailers:5?"),
+        (["start", "--queues", "a:1,b c:5"], "a queue 'b c'; did you mean b,c?"),
     ],
 )
 def test_wrong_usage_is_one_message_and_code_2(

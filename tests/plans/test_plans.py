@@ -141,6 +141,7 @@ async def test_a_plan_made_for_a_small_table_does_not_outlive_it(
         for _ in range(15):  # until the driver prepares, and the server keeps the plan
             await session.execute(engine.turn(PRODUCER, [], 10))
         fill(connection, finished=50_000)
+    assert session.planned_at is not None
     session.planned_at -= PLAN_AGE  # that much later
     await session.execute(engine.turn(PRODUCER, [], 10))
     assert session.connection is not None

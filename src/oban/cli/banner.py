@@ -1,6 +1,7 @@
 """What a node says when it is up: what it runs, where, and with whose code."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -32,7 +33,7 @@ def shown_queue(queue: QueueOptions) -> int | dict[str, Any]:
     return {"limit": queue.limit, "paused": True} if queue.paused else queue.limit
 
 
-def banner(told: dict[str, Any]) -> Table:
+def banner(told: Mapping[str, Any]) -> Table:
     """The facts as a person likes to read them."""
     queues = ", ".join(
         f"{name} {queue['limit']} (paused)" if isinstance(queue, dict) else f"{name} {queue}"
@@ -44,12 +45,14 @@ def banner(told: dict[str, Any]) -> Table:
         "node": f"{told['node']}, pid {told['pid']}",
         "database": f"{told['database']}, {schema}",
         "workers": f"{len(told['workers'])}: {', '.join(told['workers'])}".rstrip(": "),
+        "health": f"{told['health']}, at /ready and /live" if "health" in told else "",
         "shutdown": f"waits up to {told['shutdown_grace_period']:g} s for running jobs",
     }
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("oban", "bold green"), Text(f"{told['version']} is running"))
     for name, value in rows.items():
-        table.add_row(Text(name, "dim"), Text(printable(value), overflow="fold"))
+        if value:
+            table.add_row(Text(name, "dim"), Text(printable(value), overflow="fold"))
     return table
 
 

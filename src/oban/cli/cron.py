@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from oban.cli.crontab import crontab_table, document, entries
+from oban.cli.crontab import crontab_table, document, entries, lost
 from oban.cli.database import client
 from oban.cli.options import (
     ConfigOption,
@@ -16,8 +16,9 @@ from oban.cli.options import (
     PrefixOption,
     configure,
 )
-from oban.cli.terminal import output, print_json, say, warn
+from oban.cli.terminal import print_json, say, show, warn
 from oban.cli.workers import application_folder, find_workers, make_importable
+from oban.lookup import WorkerFinder
 
 cron = typer.Typer(name="cron", help="Show what the calendar enqueues.", no_args_is_help=True)
 
@@ -60,10 +61,11 @@ def list_entries(
         if as_json:
             print_json([document(each) for each in found])
         elif found:
-            output().print(crontab_table(found, with_last=True))
+            show(crontab_table(found, with_last=True))
         else:
             say("no worker found here has a `cron` entry, and the configuration adds none")
 
     asyncio.run(look())
-    for warning in workers.warnings():
+    finder = WorkerFinder(folder, loaded.options.worker_modules)
+    for warning in (*workers.warnings(), *lost(entries(loaded), finder)):
         warn(warning)

@@ -11,10 +11,12 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 from rich.text import Text
 
-from oban.cli.terminal import printable, relative
+from oban.cli.terminal import one_line, output, relative
 from oban.configuration import Configuration
 from oban.engines.values import LastSlot
+from oban.errors import UnknownWorker
 from oban.job import Job
+from oban.lookup import WorkerFinder
 from oban.periodic import Periodic
 from oban.running.scheduler import entries_of
 
@@ -71,29 +73,81 @@ def local(moment: datetime | None, timezone: str) -> str:
     return f"{moment.astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M} ({relative(moment)})"
 
 
+def lost(found: Sequence[Entry], finder: WorkerFinder) -> Iterator[str]:
+    """What is wrong with entries whose worker cannot be found here."""
+    for entry in found:
+        try:
+            finder.find(entry.periodic.worker)
+        except UnknownWorker as error:
+            yield f"cron entry {entry.periodic.name!r}: {error}"
+
+
 def crontab_table(found: Sequence[Entry], *, with_last: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("entry", "worker", "expression", "zone", "next"):
-        table.add_column(name, overflow="fold")
+    """Everything where it fits, else the worker is left out where the name says it, and years.
+
+    The entry is what gives way where even that is too wide.
+    """
+    wide = wide_table(found, with_last=with_last)
+    console = output()
+    needed = console.measure(wide, options=console.options.update(max_width=10_000)).maximum
+    return wide if needed <= console.width else narrow_table(found, with_last=with_last)
+
+
+def wide_table(found: Sequence[Entry], *, with_last: bool) -> Table:
+    table = empty_table("entry", "worker", "expression", "zone", "next")
     if with_last:
-        table.add_column("last", overflow="fold")
+        table.add_column("last", no_wrap=True)
     for each in found:
-        reboot = "when the first node starts" if each.periodic.is_reboot else ""
-        cells: list[Text | str] = [
-            Text(printable(each.periodic.name)),
-            Text(printable(each.periodic.worker)),
-            Text(each.periodic.expr),
-            Text(each.timezone),
-            reboot or local(each.next_at, each.timezone),
+        cells: list[str | Text] = [
+            one_line(each.periodic.name),
+            one_line(each.periodic.worker),
+            each.periodic.expr,
+            each.timezone,
+            next_text(each),
         ]
         table.add_row(*cells, *([last_text(each)] if with_last else []))
     return table
 
 
-def last_text(entry: Entry) -> str:
+def narrow_table(found: Sequence[Entry], *, with_last: bool) -> Table:
+    zones = {each.timezone for each in found}
+    table = empty_table("entry", "expression", *(["zone"] if len(zones) > 1 else []))
+    table.add_column("next" if len(zones) > 1 else f"next, {zones.pop()}", no_wrap=True)
+    if with_last:
+        table.add_column("last", no_wrap=True)
+    for each in found:
+        name, worker = each.periodic.name, each.periodic.worker
+        cells: list[str | Text] = [
+            one_line(worker if name.startswith(f"{worker} ") else name),
+            each.periodic.expr,
+            *([each.timezone] if len(table.columns) > 3 + with_last else []),
+            next_text(each, short=True),
+        ]
+        table.add_row(*cells, *([last_text(each, short=True)] if with_last else []))
+    return table
+
+
+def empty_table(*names: str) -> Table:
+    """Only entries and workers give way; the rest is short, and worth nothing when it is cut."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, no_wrap=name not in ("entry", "worker"), overflow="ellipsis")
+    return table
+
+
+def next_text(entry: Entry, *, short: bool = False) -> str:
+    if entry.periodic.is_reboot:
+        return "at a first start" if short else "when the first node starts"
+    text = local(entry.next_at, entry.timezone)
+    return text.partition("-")[2] if short else text
+
+
+def last_text(entry: Entry, *, short: bool = False) -> str:
     if entry.last is None or entry.last.job_slot is None:
         return "never"
     state = entry.job.state if entry.job else "pruned"
+    if short:
+        return f"{relative(entry.last.job_slot)}, {state}"
     return f"{local(entry.last.job_slot, entry.timezone)}, job {entry.last.job_id} {state}"
 
 

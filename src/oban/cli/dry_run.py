@@ -1,5 +1,6 @@
 """`oban start --dry-run`: the configuration as resolved, with where each value comes from."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,11 +11,12 @@ from rich.text import Text
 
 from oban.cli import crontab
 from oban.cli.plan import Plan, complete
-from oban.cli.terminal import counted, output, print_json, printable, warn
+from oban.cli.terminal import counted, one_line, print_json, printable, show, warn
 from oban.cli.workers import find_workers
 from oban.configuration import Configuration
 from oban.dsn import mask_dsn
 from oban.errors import ConfigurationError
+from oban.lookup import WorkerFinder
 from oban.part import Part
 
 DEFAULT = "default"
@@ -52,35 +54,52 @@ def document(plan: Plan, problem: ConfigurationError | None) -> dict[str, Any]:
             for slot, periodic in crontab.coming(plan.configuration, NEXT)
         ],
         "passed_over": dict(plan.workers.passed_over),
-        "warnings": list(plan.warnings()),
+        "warnings": list(warnings(plan)),
         "problem": None if problem is None else str(problem),
     }
 
 
+def warnings(plan: Plan) -> Iterator[str]:
+    """Those of a start, and entries of the crontab that this node could not run."""
+    yield from plan.warnings()
+    finder = WorkerFinder(plan.app_dir, plan.configuration.options.worker_modules)
+    yield from crontab.lost(crontab.entries(plan.configuration), finder)
+
+
 def print_tables(plan: Plan) -> None:
-    table = Table("Key", "Value", "Source", box=None, pad_edge=False, header_style="bold")
-    for key, (value, source) in resolved(plan.configuration).items():
-        quiet = "dim" if source == DEFAULT else ""
-        shown = Text(printable(shown_value(value)), quiet, overflow="fold")
-        table.add_row(Text(printable(key), quiet), shown, Text(source, quiet, overflow="fold"))
-    console = output()
-    console.print(table)
-    console.print()
     names = plan.workers.names
-    console.print(Text(counted(len(names), "worker") + f" found in {plan.app_dir}", "bold"))
-    for name in names:
-        console.print(Text(f"  {name}"), soft_wrap=True)
+    found = Text(counted(len(names), "worker") + f" found in {plan.app_dir}", "bold")
+    show(keys_table(plan.configuration), "", found, *(one_line(f"  {name}") for name in names))
     if entries := crontab.entries(plan.configuration):
-        console.print()
-        console.print(crontab.crontab_table(entries, with_last=False))
-        console.print()
-        console.print(Text("The next runs", "bold"))
         zone = plan.configuration.options.scheduler.timezone
-        for slot, periodic in crontab.coming(plan.configuration, NEXT):
-            when = crontab.local(slot, periodic.timezone or zone)
-            console.print(Text(f"  {when}  {printable(periodic.name)}"), soft_wrap=True)
-    for warning in plan.warnings():
+        runs = (
+            one_line(
+                f"  {crontab.local(slot, periodic.timezone or zone)}  {printable(periodic.name)}"
+            )
+            for slot, periodic in crontab.coming(plan.configuration, NEXT)
+        )
+        table = crontab.crontab_table(entries, with_last=False)
+        show("", table, "", Text("The next runs", "bold"), *runs)
+    for warning in warnings(plan):
         warn(warning)
+
+
+def keys_table(loaded: Configuration) -> Table:
+    """Keys are whole; values and sources are cut where the terminal is too narrow."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Key", no_wrap=True)
+    table.add_column("Value")
+    table.add_column("Source")
+    for key, (value, source) in resolved(loaded).items():
+        cells = [one_line(each) for each in (key, shown_value(value), near(source))]
+        table.add_row(*cells, style="dim" if source == DEFAULT else "")
+    return table
+
+
+def near(source: str) -> str:
+    """A file that lies here, by its name alone."""
+    here = f"{Path.cwd()}{os.sep}"
+    return source.removeprefix(here)
 
 
 def resolved(loaded: Configuration) -> dict[str, tuple[object, str]]:
@@ -96,11 +115,19 @@ def flat(path: str, part: Part) -> Iterator[tuple[str, object]]:
         match value:
             case Part():
                 yield from flat(f"{key}.", value)
+            case tuple() if any(isinstance(inner, Part) for inner in value):
+                yield key, tuple(map(given, value))
             case Mapping():
                 for name, inner in value.items():
                     yield from flat(f"{key}.{name}.", inner)
             case _:
                 yield key, masked(value) if each.name == "listen_dsn" else value
+
+
+def given(part: Part) -> dict[str, object]:
+    """The options of one part of a list, without those that say nothing."""
+    values = ((each.name, getattr(part, each.name)) for each in fields(part))
+    return {name: value for name, value in values if value is not None}
 
 
 def masked(dsn: str | None) -> str | None:
@@ -116,6 +143,8 @@ def shown_value(value: object) -> str:
         case float():
             return f"{value:g}"
         case tuple():
-            return ", ".join(map(str, value))
+            return ", ".join(map(shown_value, value))
+        case {"worker": worker, "expr": expr}:  # an entry of the crontab, which has its own table
+            return f"{worker} {expr}"
         case _:
             return str(value)

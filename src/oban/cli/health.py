@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from oban.cli.failures import Failed, WrongUsage
-from oban.cli.vitals import Vitals
+from oban.cli.vitals import STARTING, Vitals
 
 #: What is asked where. Live means that a restart would not help; ready, that it does its work.
 READY: Final = frozenset({"/", "/health", "/ready"})
@@ -21,6 +21,17 @@ def parse_address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 <= int(port) <= 65_535:
         raise WrongUsage(f"--health-port is {text!r}; it is PORT or HOST:PORT, as 8080")
     return host.strip("[]"), int(port)
+
+
+class Health:
+    """The endpoint, open before anything else: a port that is taken keeps a node from starting."""
+
+    def __init__(self, text: str) -> None:
+        #: How the node is; whoever knows it better takes over.
+        self.look: Callable[[], Vitals] = lambda: STARTING
+        port = serve_health(text, lambda: self.look())  # noqa: PLW0108  # it changes
+        #: Where it answers: with port 0 the one that was free.
+        self.address = f"{text.rpartition(':')[0] or '0.0.0.0'}:{port}"  # noqa: S104  # as it is
 
 
 def serve_health(text: str, look: Callable[[], Vitals]) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from oban.cli.terminal import output, printable, relative
+from oban.cli.terminal import PIPE_WIDTH, one_line, output, printable, relative, show
 from oban.job import Job, JobState
 
 #: How the states look, here and wherever else one is named.
@@ -27,11 +27,12 @@ MOST_ARGS: Final = 120
 
 
 def print_table(jobs: Sequence[Job]) -> None:
-    """One line each. Only worker and arguments give way where the terminal is too narrow."""
+    """One line each. Arguments give way where it is too narrow, on a terminal workers as well."""
+    gives_way = {"args"} if output().width >= PIPE_WIDTH else {"args", "worker"}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("id", justify="right", no_wrap=True)
     for name in ("state", "queue", "worker", "attempt", "when", "args"):
-        table.add_column(name, no_wrap=name not in ("worker", "args"), overflow="ellipsis")
+        table.add_column(name, no_wrap=name not in gives_way, overflow="ellipsis")
     for job in jobs:
         table.add_row(
             str(job.id),
@@ -42,16 +43,12 @@ def print_table(jobs: Sequence[Job]) -> None:
             relative(moment_of(job)),
             one_line(args_text(job.args)),
         )
-    output().print(table)
+    show(table)
 
 
 def state_text(state: str) -> Text:
     """A state that a newer package brought is shown as it is."""
     return Text(printable(state), STYLES.get(state, ""))
-
-
-def one_line(text: str) -> Text:
-    return Text(printable(text).replace("\n", " "), no_wrap=True, overflow="ellipsis")
 
 
 def args_text(args: object) -> str:

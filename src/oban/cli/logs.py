@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -43,6 +45,21 @@ def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
         logging.getLogger("psycopg").setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
     telemetry.logger.attach(format=log_format.value)
+
+
+@contextmanager
+def held_back(event: str) -> Iterator[None]:
+    """Log no line of this event meanwhile: it is told in another way."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return getattr(record, "oban_event", None) != event
+
+    logger = logging.getLogger(EVENTS)
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 class JsonLines(logging.Formatter):

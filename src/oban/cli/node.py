@@ -15,6 +15,7 @@ from oban import schema, telemetry
 from oban.cli.announcer import Announcer
 from oban.cli.banner import banner, facts, running_text
 from oban.cli.failures import FAILED
+from oban.cli.logs import held_back
 from oban.cli.overrides import overrides
 from oban.cli.plan import Plan
 from oban.cli.signals import StopSignals
@@ -83,17 +84,21 @@ async def run_on(
         await schema.install(pool, plan.configuration.options.prefix)
     oban = make_oban(pool, plan)
     version = await schema.current_version(pool, oban.options.prefix)
-    if await unless_asked(signals, oban.start()) is None:
-        return
+    with held_back("oban.queue.control"):  # what is found at the start is told below
+        if await unless_asked(signals, oban.start()) is None:
+            return
     watchdog = Watchdog(oban, signals, announcer)
     telemetry.attach(WEDGED, WEDGED, lambda *_: os._exit(FAILED))
     observer = Observer(oban, version)
-    watch(observer, watched)
     told = facts(plan, dsn, version)
-    if watched.report_to is None:
+    if watched.health is not None:
+        told["health"] = watched.health.address
+    commanded = list(overrides(oban))
+    watch(observer, watched, first={"facts": told, "overrides": commanded})
+    if watched.report_to is None:  # a parent says it once for all
         announcer.tell("oban.node.start", banner(told), **told)
-    for override in overrides(oban):
-        announcer.warn(override)
+        for override in commanded:
+            announcer.warn(override)
     await signals.asked.wait()
     observer.stopping = True
     await stop(oban, signals, announcer)

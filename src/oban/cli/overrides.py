@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oban.cli.terminal import moment_text
+from oban.cli.terminal import length_text, moment_text
 from oban.engines.values import EVERY
 from oban.oban import Oban
 
@@ -12,7 +12,7 @@ def overrides(oban: Oban) -> Iterator[str]:
     applied = oban.control.applied if oban.control else {}
     for (queue, aspect), intent in applied.items():
         where = "all nodes" if intent.node == EVERY else f"node {intent.node}"
-        until = "" if intent.expires_in is None else f", for {intent.expires_in:.0f} s more"
+        until = "" if intent.expires_in is None else f", for {length_text(intent.expires_in)} more"
         yield (
             f"queue {queue}: {aspect} is {str(intent.value).lower()} by a command to {where} at "
             f"{moment_text(intent.set_at)}{until}; `oban queues reset {queue}` forgets it"

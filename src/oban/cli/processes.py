@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from oban.cli.announcer import Announcer
-from oban.cli.failures import FAILED, WrongUsage
-from oban.cli.health import serve_health
-from oban.cli.vitals import Vitals, summed_up
+from oban.cli.banner import banner
+from oban.cli.failures import FAILED, INTERRUPTED, WrongUsage
+from oban.cli.health import Health
+from oban.cli.vitals import STARTING, Vitals, summed_up
 
 #: Seconds after which a death is no longer counted with those before it.
 STEADY: Final = 30.0
@@ -24,8 +25,6 @@ FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
 #: Seconds between two looks at the children.
 LOOK: Final = 0.5
-#: How a process is that has not told it yet.
-STARTING: Final[Vitals] = {"status": "failing", "starting": True}
 MEBIBYTE: Final = 2**20
 
 
@@ -63,6 +62,8 @@ class Child:
     reports: IO[bytes] | None = None
     rest: bytes = b""
     vitals: Vitals | None = None
+    #: What it says when it is up, in place of telling it itself.
+    first: Mapping[str, Any] = field(default_factory=dict)
     started_at: float = 0.0
     #: How often in a row it has died soon, and when it may start again.
     deaths: int = 0
@@ -75,7 +76,11 @@ class Child:
         chunk = self.reports.read() or b""
         *lines, self.rest = (self.rest + chunk).split(b"\n")
         for line in lines:
-            self.vitals = json.loads(line)
+            told = json.loads(line)
+            if "first" in told:
+                self.first = told["first"]
+            else:
+                self.vitals = told
 
 
 class Parent:
@@ -90,13 +95,19 @@ class Parent:
         self.children = [Child(number) for number in range(1, count + 1)]
         self.selector = selectors.DefaultSelector()
         self.stopping: signal.Signals | None = None
+        #: Whether a SIGINT came after that, which means at once.
+        self.hurried = False
+        #: How those ended that were asked to stop.
+        self.codes: list[int] = []
+        self.health: Health | None = None
         self.announced = False
 
     def run(self, health: str | None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.receive)
         if health is not None:
-            serve_health(health, self.look)
+            self.health = Health(health)
+            self.health.look = self.look
         while self.stopping is None or self.living():
             self.fill()
             for key, _ in self.selector.select(LOOK):
@@ -107,11 +118,22 @@ class Parent:
             if self.stopping is None:
                 self.announce()
                 self.retire()
-        self.announcer.tell("oban.parent.stop", "all processes have stopped")
-        return 0
+        code = self.exit_code()
+        how = "have stopped" if code == 0 else "have ended; not every one stopped in order"
+        self.announcer.tell("oban.parent.stop", f"all processes {how}", code=code)
+        return code
+
+    def exit_code(self) -> int:
+        """What a single process would have ended with."""
+        # One that had not begun to listen for signals died of ours.
+        ended = {0 if code in (-signal.SIGTERM, -signal.SIGINT) else code for code in self.codes}
+        if self.hurried and INTERRUPTED in ended:
+            return INTERRUPTED
+        return FAILED if ended - {0, INTERRUPTED} else 0
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
         """Pass it on. They are in sessions of their own: a terminal's Ctrl-C reaches only us."""
+        self.hurried = self.hurried or (self.stopping is not None and number == signal.SIGINT)
         self.stopping = self.stopping or signal.Signals(number)
         for child in self.living():
             assert child.process is not None
@@ -139,7 +161,7 @@ class Parent:
         )
         os.close(write_end)
         child.reports = os.fdopen(read_end, "rb", buffering=0)
-        child.rest, child.vitals, child.retiring = b"", None, False
+        child.rest, child.vitals, child.first, child.retiring = b"", None, {}, False
         child.started_at = time.monotonic()
         if self.stopping is not None:  # the signal came while it was being started
             child.process.send_signal(self.stopping)
@@ -155,6 +177,7 @@ class Parent:
             ready, lived = child.vitals is not None, time.monotonic() - child.started_at
             self.forget(child)
             if self.stopping is not None:
+                self.codes.append(code)
                 continue
             if not ready and not self.announced:
                 # The first start failed, for a reason that the child has told: it is no accident.
@@ -193,6 +216,9 @@ class Parent:
             return
         self.announced = True
         told = [each.vitals for each in self.children if each.vitals]
+        facts = {**self.children[0].first["facts"], "pid": os.getpid()}
+        if self.health is not None:
+            facts["health"] = self.health.address
         slots = {
             queue: sum(each["queues"].get(queue, {"limit": 0})["limit"] for each in told)
             for queue in told[0]["queues"]
@@ -201,11 +227,14 @@ class Parent:
         together = ", ".join(f"{queue} {limit}" for queue, limit in slots.items())
         self.announcer.tell(
             "oban.parent.start",
+            banner(facts),
             f"{number} running; limits are per process, so together: {together}",
-            pid=os.getpid(),
+            **facts,
             processes=[each["pid"] for each in told],
             limits=slots,
         )
+        for override in self.children[0].first["overrides"]:
+            self.announcer.warn(override)
 
     def retire(self) -> None:
         """Replace one that is past a limit: one at a time, and it may finish what it runs."""

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from oban.cli.terminal import moment_text, printable, relative
+from oban.cli.terminal import length_text, moment_text, printable, relative
 from oban.engines.values import EVERY, Intent
 from oban.running.control import newest
 from oban.running.producer import QueueInfo
@@ -47,6 +47,11 @@ def differing(info: QueueInfo, commands: Sequence[Intent]) -> list[Intent]:
     return [each for each in holding if each is not None and has[each.aspect] != each.value]
 
 
+def short_id(uuid: str) -> str:
+    """Enough of it to tell the processes of a node apart."""
+    return uuid[:8]
+
+
 def said(command: Intent) -> str:
     return str(command.value).lower()
 
@@ -56,16 +61,17 @@ def scope(command: Intent) -> str:
 
 
 def queue_table(infos: Sequence[QueueInfo], commands: Sequence[Intent]) -> Table:
-    table = Table("queue", "node", box=None, pad_edge=False, header_style="bold")
+    table = Table("queue", "node", "id", box=None, pad_edge=False, header_style="bold")
     table.add_column("running", justify="right")
     table.add_column("limit", justify="right")
     for name in ("state", "heartbeat", "remarks"):
         table.add_column(name, overflow="fold")
-    for info in sorted(infos, key=lambda each: (each.queue, each.node)):
+    for info in sorted(infos, key=lambda each: (each.queue, each.node, each.uuid)):
         age = info.meta.get("beat_age")
         table.add_row(
             Text(printable(info.queue)),
             Text(printable(info.node)),
+            short_id(info.uuid),
             str(len(info.running)),
             str(info.limit),
             Text("paused", "yellow") if info.paused else Text("runs", "green"),
@@ -78,7 +84,7 @@ def queue_table(infos: Sequence[QueueInfo], commands: Sequence[Intent]) -> Table
 def command_table(commands: Sequence[Intent]) -> Table:
     table = Table("queue", "for", "command", "since", box=None, pad_edge=False, header_style="bold")
     for each in commands:
-        ends = "" if each.expires_in is None else f", for {each.expires_in:.0f} s more"
+        ends = "" if each.expires_in is None else f", for {length_text(each.expires_in)} more"
         table.add_row(
             Text("all queues" if each.queue == EVERY else printable(each.queue)),
             Text(printable(scope(each))),

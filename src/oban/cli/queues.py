@@ -2,14 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
-from typing import Annotated, Final
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
 from oban.cli.database import client
 from oban.cli.failures import WrongUsage
+from oban.cli.obeying import RESET, carry_out
 from oban.cli.options import (
     ConfigOption,
     DsnOption,
@@ -18,14 +20,11 @@ from oban.cli.options import (
     PrefixOption,
     configure,
 )
-from oban.cli.queue_table import command_table, differing, document, is_silent, queue_table
-from oban.cli.terminal import counted, output, print_json, say
-from oban.configuration import Configuration
+from oban.cli.queue_table import command_table, document, queue_table
+from oban.cli.terminal import print_json, show
 from oban.engines.values import EVERY
 from oban.oban import Oban
 from oban.part import check_name
-from oban.running.control import newest
-from oban.running.producer import QueueInfo
 
 queues = typer.Typer(
     name="queues",
@@ -33,8 +32,6 @@ queues = typer.Typer(
     no_args_is_help=True,
 )
 
-#: Seconds that a command waits for the nodes to obey: a heartbeat, and a little.
-OBEYING: Final = 5.0
 LENGTHS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE", show_default=False)]
@@ -51,8 +48,6 @@ UntilOption = Annotated[
         help="Resume by itself: after 30m, 2h or 1d, or at a time as 2030-01-31T08:00+01:00.",
     ),
 ]
-
-Act = Callable[[Oban], Awaitable[object]]
 
 
 @queues.command("list")
@@ -73,11 +68,9 @@ def list_queues(
         if as_json:
             print_json(document(infos, commands))
             return
-        console = output()
-        console.print(queue_table(infos, commands) if infos else "no node runs a queue")
+        show(queue_table(infos, commands) if infos else "no node runs a queue")
         if commands:
-            console.print()
-            console.print(command_table(commands))
+            show("", command_table(commands))
 
     asyncio.run(look())
 
@@ -128,7 +121,16 @@ def resume(
     carry_out(configure(config, dsn, embedded, prefix), act, name, node, "resumed")
 
 
-@queues.command()
+class NumbersAsArguments(TyperCommand):
+    """A number below zero is a value, which is refused for what it is, and no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any(re.fullmatch(r"-\d+", each) for each in args):
+            ctx.ignore_unknown_options = True
+        return super().parse_args(ctx, args)
+
+
+@queues.command(cls=NumbersAsArguments)
 def scale(
     *,
     queue: QueueArgument,
@@ -165,7 +167,8 @@ def start(
     def act(oban: Oban) -> Awaitable[object]:
         return oban.start_queue(queue, limit, True if paused else None, node=node)
 
-    carry_out(configure(config, dsn, embedded, prefix), act, queue, node, "started")
+    loaded = configure(config, dsn, embedded, prefix)
+    carry_out(loaded, act, queue, node, "started", pauses=paused)
 
 
 @queues.command()
@@ -203,7 +206,7 @@ def reset(
     def act(oban: Oban) -> Awaitable[object]:
         return oban.forget_commands(name, node)
 
-    carry_out(configure(config, dsn, embedded, prefix), act, name, node, "as configured")
+    carry_out(configure(config, dsn, embedded, prefix), act, name, node, RESET)
 
 
 def one_or_all(queue: str | None, every: bool) -> str:
@@ -219,51 +222,17 @@ def parse_until(text: str | None) -> datetime | timedelta | None:
         return timedelta(seconds=int(length[1]) * LENGTHS[length[2]])
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # A person at a terminal means the time of this machine.
+        moment = moment.astimezone() if moment.tzinfo is None else moment
+    except (ValueError, OverflowError):
         raise WrongUsage(
             f"--until is {text!r}; it is a length as 90s, 30m, 2h or 1d, or a time as "
             "2030-01-31T08:00+01:00"
         ) from None
-    # A person at a terminal means the time of this machine.
-    return moment.astimezone() if moment.tzinfo is None else moment
-
-
-def carry_out(loaded: Configuration, act: Act, queue: str, node: str | None, became: str) -> None:
-    """Store the command; then wait, a little, until the nodes that live have obeyed."""
-
-    async def command() -> list[QueueInfo]:
-        async with client(loaded) as oban:
-            await act(oban)
-            async with asyncio.timeout(OBEYING * 2):
-                return await obeyed(oban, queue, node)
-
-    infos = asyncio.run(command())
-    what = "all queues" if queue == EVERY else f"queue {queue}"
-    where = "all nodes" if node is None else f"node {node}"
-    output().print(f"{what}: {became}, on {where}", soft_wrap=True)
-    if not infos:
-        say("no node runs it now; those that start obey")
-
-
-async def obeyed(oban: Oban, queue: str, node: str | None) -> list[QueueInfo]:
-    """Those concerned that live; tells of the nodes that have not obeyed after a heartbeat."""
-    ends = asyncio.get_running_loop().time() + OBEYING
-    while True:
-        commands = await oban.list_commands()
-        living = [info for info in await oban.list_queues() if not is_silent(info)]
-        concerned = [
-            info for info in living if queue in (EVERY, info.queue) and node in (None, info.node)
-        ]
-        late = {info.node for info in concerned if differing(info, commands)}
-        running = {info.node for info in concerned}
-        for each in {info.node for info in living if node in (None, info.node)} - running:
-            started = newest(commands, queue, each, "running")
-            if started is not None and started.value:
-                late.add(each)
-        if not late:
-            return concerned
-        if asyncio.get_running_loop().time() >= ends:
-            names = ", ".join(sorted(late))
-            say(("warning: ", "yellow"), f"not obeyed yet by {counted(len(late), 'node')}: {names}")
-            return concerned
-        await asyncio.sleep(0.1)
+    if moment <= datetime.now(UTC):
+        tomorrow = datetime.now() + timedelta(days=1)  # noqa: DTZ005  # as a person would write it
+        raise WrongUsage(
+            f"--until is {text}, which is in the past; give a time to come, such as "
+            f"{tomorrow:%Y-%m-%d}T08:00, or a duration such as 2h"
+        )
+    return moment

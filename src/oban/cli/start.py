@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final
@@ -14,7 +15,7 @@ from oban.cli.announcer import Announcer
 from oban.cli.database import reachable
 from oban.cli.dry_run import print_plan
 from oban.cli.failures import WrongUsage, report
-from oban.cli.health import parse_address
+from oban.cli.health import Health, parse_address
 from oban.cli.logs import LogFormat, LogLevel, configure_logging
 from oban.cli.node import run_node
 from oban.cli.options import (
@@ -181,6 +182,8 @@ def start(
         raise WrongUsage("--max-memory and --max-jobs need --processes, whose parent replaces them")
     if as_json and not dry_run:
         raise WrongUsage("--json goes with --dry-run; for logs there is --log-format json")
+    for source, text in (("--queues", queues), ("OBAN_QUEUES", os.environ.get("OBAN_QUEUES"))):
+        refuse_blanks(source, text or "")
     loaded = configure(
         config,
         dsn,
@@ -211,8 +214,25 @@ def start(
         with reachable(chosen) if chosen.dsn == EMBEDDED else nullcontext():
             parent_of = Parent(count, own_command(), limits, Announcer(form))
             raise typer.Exit(parent_of.run(health_port))
-    watched = Watched(health_port, report_to, count_jobs=max_jobs is not None)
-    run(chosen, folder, log_level, form, parent=parent, watched=watched)
+
+    def watched() -> Watched:
+        health = None if health_port is None else Health(health_port)
+        return Watched(health, report_to, count_jobs=max_jobs is not None)
+
+    run(chosen, folder, log_level, form, parent=parent, open_watched=watched)
+
+
+def refuse_blanks(source: str, text: str) -> None:
+    """A blank in a queue's name is a slip: a limit stands after a colon, a name after a comma."""
+    for item in text.split(","):
+        name = item.rpartition(":")[0] or item
+        if len(words := name.split()) > 1:
+            limit = words[-1].isdecimal() and name == item
+            meant = f"{' '.join(words[:-1])}:{words[-1]}" if limit else ",".join(words)
+            raise WrongUsage(
+                f"{source} names a queue {name.strip()!r}; did you mean {meant}? "
+                "(a name that has blanks can be given in oban.toml)"
+            )
 
 
 def run(
@@ -222,7 +242,7 @@ def run(
     log_format: LogFormat,
     *,
     parent: int | None,
-    watched: Watched,
+    open_watched: Callable[[], Watched],
 ) -> None:
     """Run the node; the process ends here, whatever its code may still do."""
     signals = StopSignals()
@@ -232,6 +252,7 @@ def run(
         if parent is not None:
             end_with(parent)
         configure_logging(level, log_format)
+        watched = open_watched()
         make_importable(folder)
         plan = Plan(chosen, folder, find_workers(folder, chosen))
         announcer = Announcer(log_format)

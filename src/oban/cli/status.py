@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from oban import schema
 from oban.cli.database import reachable
-from oban.cli.failures import Failed
+from oban.cli.failures import Failed, WrongUsage
 from oban.cli.job_table import state_text
 from oban.cli.options import (
     ConfigOption,
@@ -22,7 +23,8 @@ from oban.cli.options import (
     PrefixOption,
     configure,
 )
-from oban.cli.terminal import counted, duration, output, print_json, printable, relative
+from oban.cli.queue_table import short_id
+from oban.cli.terminal import counted, duration, print_json, printable, relative, show
 from oban.dsn import mask_dsn
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import Intent, JobCount, KnownProducer
@@ -39,6 +41,8 @@ class Overview:
     #: Seconds that the oldest available job of each queue has waited.
     lags: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[Intent] = ()
+    #: Whether the jobs were counted at all.
+    is_counted: bool = True
 
     @property
     def leader(self) -> str | None:
@@ -87,6 +91,8 @@ def status(
     Counting reads the whole table, which takes a while where there are millions of jobs; with
     --check nothing is counted.
     """
+    if max_lag is not None and not check:
+        raise WrongUsage("--max-lag goes with --check, which makes an exit code of it")
     loaded = configure(config, dsn, embedded, prefix)
     with reachable(loaded) as database:
         options = loaded.options
@@ -108,7 +114,7 @@ async def look(dsn: str, prefix: str, name: str, *, count: bool) -> Overview:
     try:
         counts = await engine.execute(engine.counts()) if count else []
         if found.problem:
-            return Overview(dsn, found, counts)
+            return Overview(dsn, found, counts, is_counted=count)
         known = await engine.execute(engine.known_producers())
         # One that was rescued is remembered for a day, and of no interest.
         producers = [each for each in known if each.beat_age is not None or each.running_count]
@@ -117,14 +123,14 @@ async def look(dsn: str, prefix: str, name: str, *, count: bool) -> Overview:
         commands = await engine.execute(engine.intents(name))
     finally:
         await engine.close()
-    return Overview(dsn, found, counts, producers, lags, commands)
+    return Overview(dsn, found, counts, producers, lags, commands, is_counted=count)
 
 
 def document(overview: Overview) -> dict[str, Any]:
     return {
         "dsn": mask_dsn(overview.dsn),
         **asdict(overview.schema),
-        "queues": by_queue(overview.counts),
+        "queues": by_queue(overview.counts) if overview.is_counted else None,
         "lag": dict(overview.lags),
         "leader": overview.leader,
         "command_count": len(overview.commands),
@@ -150,7 +156,6 @@ def by_queue(counts: Sequence[JobCount]) -> dict[str, dict[str, int]]:
 
 
 def print_overview(overview: Overview) -> None:
-    console = output()
     found = overview.schema
     facts = Table.grid(padding=(0, 2))
     for name, value in {
@@ -160,20 +165,19 @@ def print_overview(overview: Overview) -> None:
         "pending": ", ".join(found.pending) if found.tables != "missing" else "",
         "leader": overview.leader or "",
         "commands": commands_text(overview.commands),
+        "jobs": "" if overview.is_counted else "not counted; `oban status` without --check does",
     }.items():
         if value:
             facts.add_row(Text(name, "dim"), Text(printable(value), overflow="fold"))
     if found.problem:
         facts.add_row(Text("problem", "bold red"), Text(printable(found.problem), overflow="fold"))
-    console.print(facts)
-    if found.tables != "missing":
-        console.print()
-        console.print(
-            counts_table(overview.counts, overview.lags) if overview.counts else "no jobs"
-        )
+    shown: list[RenderableType] = [facts]
+    if found.tables != "missing" and overview.is_counted:
+        counts = counts_table(overview.counts, overview.lags) if overview.counts else "no jobs"
+        shown += ["", counts]
     if overview.producers:
-        console.print()
-        console.print(producers_table(overview.producers))
+        shown += ["", producers_table(overview.producers)]
+    show(*shown)
 
 
 def tables_text(found: SchemaStatus) -> str:
@@ -214,7 +218,7 @@ def counts_table(counts: Sequence[JobCount], lags: Mapping[str, float]) -> Table
 
 
 def producers_table(producers: Sequence[KnownProducer]) -> Table:
-    table = Table("node", "queue", box=None, pad_edge=False, header_style="bold")
+    table = Table("node", "queue", "id", box=None, pad_edge=False, header_style="bold")
     table.add_column("running", justify="right")
     for name in ("started", "heartbeat", "signals"):
         table.add_column(name, overflow="fold")
@@ -224,6 +228,7 @@ def producers_table(producers: Sequence[KnownProducer]) -> Table:
         table.add_row(
             Text(printable(each.identity.node)),
             Text(printable(each.identity.queue)),
+            short_id(each.identity.uuid),
             f"{each.running_count:,}",
             relative(each.started_at),
             Text(beat if each.alive else f"silent, {beat}", "" if each.alive else "red"),

@@ -7,16 +7,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
-#: Columns where there is no terminal to fit: a pipe into `grep` should not lose the end of lines.
-PIPE_WIDTH: Final = 200
+#: Columns at most where there is no terminal to fit.
+PIPE_WIDTH: Final = 160
 
 
 def output() -> Console:
     """The console for what was asked for."""
     return console(sys.stdout)
+
+
+def show(*renderables: RenderableType, on: Console | None = None) -> None:
+    """Print what was asked for; where no terminal reads it, without blanks at the ends of lines."""
+    console = on or output()
+    if console.is_terminal:
+        console.print(*renderables, sep="\n")
+        return
+    with console.capture() as captured:
+        console.print(*renderables, sep="\n")
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    console.file.flush()
 
 
 def messages() -> Console:
@@ -91,6 +103,22 @@ def duration(length: timedelta) -> str:
         if seconds >= 2 * size or (seconds >= size and seconds % size == 0):
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def length_text(seconds: float) -> str:
+    """`1 h 59 min`, `3 d`, `20 s`: the two largest units, seconds only below a minute."""
+    left = max(0, round(seconds))
+    pieces: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        amount, left = divmod(left, size)
+        if amount and not (unit == "s" and pieces):
+            pieces.append(f"{amount} {unit}")
+    return " ".join(pieces[:2]) or "0 s"
+
+
+def one_line(text: str) -> Text:
+    """A cell that is cut where it does not fit, and never wrapped."""
+    return Text(printable(text).replace("\n", " "), no_wrap=True, overflow="ellipsis")
 
 
 def moment_text(moment: datetime | None) -> str:

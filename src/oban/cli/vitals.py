@@ -18,6 +18,10 @@ Vitals: TypeAlias = dict[str, Any]
 SAMPLE: Final = 5.0
 
 
+#: How a process is that cannot tell it yet. To restart it would not help.
+STARTING: Final[Vitals] = {"status": "failing", "live": True, "starting": True}
+
+
 class Observer:
     """Looks at a node from a thread of its own, which goes on while a worker blocks the loop."""
 

@@ -5,12 +5,16 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+import oban
 from oban.cli.failures import Failed, WrongUsage
 from oban.configuration import Configuration
 from oban.errors import ConfigurationError
 from oban.lookup import Discovery, discover, import_all
 from oban.worker import registered
+
+PACKAGE: Final = Path(oban.__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,19 @@ def add_cron(found: Discovery, loaded: Configuration) -> None:
 
 
 def described(error: BaseException) -> str:
-    """The error and the line it comes from, in a module that we only wanted to import."""
+    """The error and the line it comes from, in a module that we only wanted to import.
+
+    What our own code raised about a wrong option comes from the line that gave it.
+    """
     said = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) or not frames:
         return said
-    return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})"
+    theirs = [each for each in frames if not is_ours(each.filename)]
+    frame = (theirs or frames)[-1]
+    return f"{said} ({frame.filename}, line {frame.lineno})"
+
+
+def is_ours(filename: str) -> bool:
+    """Whether this is code of Oban, of the import itself, or made at run time."""
+    return filename.startswith("<") or Path(filename).is_relative_to(PACKAGE)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from oban.telemetry.events import Metadata
-from oban.telemetry.plain import described, job_fields, plain, shortened
+from oban.telemetry.plain import bounded, described, job_fields, plain, shortened
 
 DURATIONS = frozenset({"duration", "queue_time"})
 
@@ -37,4 +37,6 @@ def json_line(name: str, level: int, metadata: Metadata, *, args: bool = False) 
 def _shown(key: str, value: Any) -> Any:
     if key in DURATIONS and isinstance(value, int | float):
         return round(value / 1_000_000, 3)
+    if key == "jobs" and isinstance(value, dict):
+        return bounded(value)
     return shortened(value) if isinstance(value, str) else value

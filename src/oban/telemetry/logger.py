@@ -10,7 +10,8 @@ from oban.errors import InvalidOption
 from oban.telemetry import events as telemetry
 from oban.telemetry.events import Metadata
 from oban.telemetry.json_line import json_line
-from oban.telemetry.text_line import text_line
+from oban.telemetry.plain import is_outage
+from oban.telemetry.text_line import RESCUE, text_line
 
 Format: TypeAlias = Literal["json", "text"]
 
@@ -52,7 +53,8 @@ def attach(
 ) -> None:
     """Log events, all of ours unless some are named, as one line each.
 
-    Jobs are logged at `level`, failures at ERROR, trouble at WARNING, loops at DEBUG. Lines go to
+    Jobs are logged at `level`, failures at ERROR, trouble at WARNING, loops at DEBUG. Of an outage
+    the 1st, 2nd, 4th, 8th … failure of each loop is trouble, and the others are DEBUG. Lines go to
     the logger `oban` unless another is given; configuring logging, so that they are seen, is the
     application's part. `"json"` is for machines, `"text"` for people, coloured on a terminal;
     without a format the text is chosen if, now, all that is logged ends on a terminal. A job's
@@ -78,19 +80,31 @@ class _EventLog:
     def __call__(self, name: str, metadata: Metadata) -> None:
         level = self.level_of(name, metadata)
         if self.logger.isEnabledFor(level):
-            self.logger.log(level, self.render(name, level, metadata))
+            # The name lets a filter choose without reading the line.
+            text = self.render(name, level, metadata)
+            self.logger.log(level, text, extra={"oban_event": name})
 
     def level_of(self, name: str, metadata: Metadata) -> int:
         if name in WARNINGS:
+            return logging.DEBUG if _is_repetition(name, metadata) else logging.WARNING
+        if name == RESCUE and metadata.get("rescued_count"):
             return logging.WARNING
         is_job = name.startswith("oban.job.")
         if name.endswith(".exception"):
             # A loop that is cancelled is a node that stops, not a failure.
             stopped = not is_job and metadata.get("error_type") == "CancelledError"
-            return logging.DEBUG if stopped else logging.ERROR
+            # That the database is away is told as an outage, by the loop whose span this is.
+            quiet = stopped or is_outage(name, metadata)
+            return logging.DEBUG if quiet else logging.ERROR
         if is_job:
             return self.job_level
         return logging.DEBUG if name.endswith((".start", ".stop")) else logging.INFO
+
+
+def _is_repetition(name: str, metadata: Metadata) -> bool:
+    """Whether this failure of an outage, whose number it is, falls between two powers of two."""
+    number = metadata.get("failures")
+    return name.endswith(".outage") and isinstance(number, int) and bool(number & (number - 1))
 
 
 def _level(level: int | str) -> int:

@@ -6,12 +6,37 @@ from math import isfinite
 from typing import Any
 from uuid import UUID
 
+from oban.errors import DatabaseError
 from oban.telemetry.events import Metadata
 
 JOB_FIELDS = ("id", "worker", "queue", "attempt", "max_attempts", "args", "meta", "tags")
 LONGEST_TEXT = 65_536  # characters
 LONGEST_INTEGER = 1024  # bits; Python refuses to print far longer ones
 DEEPEST = 8  # levels, where the metadata may hold itself
+MOST_ENTRIES = 100  # of what happened to each of many jobs
+
+#: What a loop expects of a database; other errors are somebody's mistake.
+DATABASE_ERRORS = frozenset(
+    {DatabaseError.__name__, *(each.__name__ for each in DatabaseError.__subclasses__())}
+)
+
+
+def is_outage(name: str, metadata: Metadata) -> bool:
+    """Whether a loop of ours tells that the database failed it, which it gets over by itself."""
+    return (
+        name.startswith("oban.")
+        and not name.startswith("oban.job.")
+        and name.endswith((".outage", ".exception"))
+        and str(metadata.get("error_type")) in DATABASE_ERRORS
+    )
+
+
+def bounded(entries: Metadata) -> Metadata:
+    """The first of many entries, and how many more there are."""
+    rest = len(entries) - MOST_ENTRIES
+    if rest <= 0:
+        return entries
+    return {**dict(list(entries.items())[:MOST_ENTRIES]), "…": f"{rest} more"}
 
 
 def plain(value: object, *, args: bool, depth: int = 0) -> Any:

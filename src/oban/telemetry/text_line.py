@@ -6,7 +6,7 @@ from functools import cache
 from typing import TypeAlias
 
 from oban.telemetry.events import Metadata
-from oban.telemetry.plain import is_job, plain, shortened
+from oban.telemetry.plain import is_job, is_outage, plain, shortened
 
 Piece: TypeAlias = tuple[str, str]  # text and its style
 
@@ -23,21 +23,25 @@ LONGEST_VALUE = 200
 UNTOLD = frozenset(
     {"system_time", "monotonic_time", "duration", "error_message", "error_type", "traceback"}
 )
+RESCUE = "oban.lifeline.rescue.stop"
+MOST_IDS = 10  # of the jobs to which the same happened
 
 
 def text_line(name: str, level: int, metadata: Metadata, *, color: bool = False) -> str:
     """Return the event on one compact line; the traceback of a failure follows, indented.
 
+    An outage of the database has none: that it is away is all there is to know.
+
     `12:01:02.123 ok      mailers  app.MailerWorker #42 1/20  12.3 ms (waited 4.1 ms)`. Times of
     day are local. Control characters in names and messages are shown escaped: a row must not
     steer a terminal.
     """
-    pieces = [(_time_of_day(), "dim"), (" ", "")]
+    pieces = [(time_of_day(), "dim"), (" ", "")]
     if name.startswith("oban.job.") and metadata.get("job") is not None:
         pieces += _job(name, metadata)
     else:
         pieces += _event(name, level, metadata)
-    pieces += _error(metadata)
+    pieces += _outage(metadata) if is_outage(name, metadata) else _error(metadata)
     return _colored(pieces) if color else "".join(text for text, _ in pieces)
 
 
@@ -77,8 +81,27 @@ def _event(name: str, level: int, metadata: Metadata) -> list[Piece]:
         pieces.append((f"  {_duration(metadata['duration'])}", ""))
     for key, value in metadata.items():
         if key not in UNTOLD:
-            pieces += [(f"  {_clean(str(key))}=", "dim"), (_value(value), "")]
+            shown = _by_fate(value) if name == RESCUE and key == "jobs" else _value(value)
+            pieces += [(f"  {_clean(str(key))}=", "dim"), (shown, "")]
     return pieces
+
+
+def _by_fate(jobs: object) -> str:
+    """`2 rescued (#41 #42), 1 exhausted (#43)`."""
+    if not isinstance(jobs, dict):
+        return _value(jobs)
+    fates: dict[str, list[str]] = {}
+    for id_, fate in jobs.items():
+        fates.setdefault(str(fate), []).append(f"#{id_}")
+    return ", ".join(
+        _clean(f"{len(ids)} {fate} ({' '.join(ids[:MOST_IDS])}{' …' if ids[MOST_IDS:] else ''})")
+        for fate, ids in fates.items()
+    )
+
+
+def _outage(metadata: Metadata) -> list[Piece]:
+    message = " ".join(str(metadata.get("error_message", "")).split())
+    return [(f"  {_value(metadata['error_type'])}: {_value(message)}", "red")]
 
 
 def _error(metadata: Metadata) -> list[Piece]:
@@ -92,7 +115,9 @@ def _error(metadata: Metadata) -> list[Piece]:
 
 
 def _value(value: object) -> str:
-    if is_job(value):
+    if isinstance(value, float):
+        text = str(round(value, 3))
+    elif is_job(value):
         text = f"{getattr(value, 'worker', '')}#{getattr(value, 'id', '')}"
     else:
         text = str(plain(value, args=False))
@@ -115,7 +140,7 @@ def _duration(nanoseconds: object) -> str:
     return f"{milliseconds:.1f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
-def _time_of_day() -> str:
+def time_of_day() -> str:
     now = time.time()
     return f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03}"
 

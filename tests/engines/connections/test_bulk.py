@@ -184,7 +184,9 @@ async def count(oban_dsn: str) -> int:
     return int(row[0])
 
 
-async def test_a_stream_holds_the_batch_that_is_inserted_and_the_one_that_is_built(client: Oban, oban_dsn: str) -> None:
+async def test_a_stream_holds_the_batch_that_is_inserted_and_the_one_that_is_built(
+    client: Oban, oban_dsn: str
+) -> None:
     ahead: list[int] = []
 
     async def watched() -> AsyncIterator[Job]:

@@ -57,6 +57,19 @@ def test_time_level_and_event_come_first_and_are_never_overwritten() -> None:
     assert (line["level"], line["event"]) == ("info", "oban.test")
 
 
+def test_what_became_of_very_many_jobs_is_cut() -> None:
+    shown = fields({"jobs": dict.fromkeys(range(5_000), "rescued")})["jobs"]
+
+    assert len(shown) == 101
+    assert shown["…"] == "4900 more"
+
+
+def test_the_traceback_of_an_outage_stays() -> None:
+    told = {"error_type": "DatabaseUnavailable", "traceback": "Traceback…"}
+
+    assert fields(told, "oban.stager.outage")["traceback"] == "Traceback…"
+
+
 def test_a_recorded_result_is_left_out(job: AJob) -> None:
     job.meta = {"recorded": True, "return": "g20AAAAGc2VjcmV0", "cron": True}
 

@@ -155,7 +155,7 @@ class TestLevels:
 
         telemetry.execute("oban.leader.change", {"leader": True})
 
-        assert [vars(record)["event"] for record in log[1].records] == ["oban.leader.change"]
+        assert [vars(record)["oban_event"] for record in log[1].records] == ["oban.leader.change"]
 
     def test_other_events_of_ours_are_logged_at_info(self, log: Log) -> None:
         event_logger.attach("DEBUG", log[0])

@@ -127,6 +127,12 @@ def test_the_level_of_another_event_is_its_first_word(level: int, word: str) -> 
     assert line("oban.producer.stale", {}, level) == f"{word:<7} producer.stale"
 
 
+def test_a_fraction_has_three_decimals() -> None:
+    assert line("oban.test", {"delay": 0.051784, "ever": float("inf")}).endswith(
+        "  delay=0.052  ever=inf"
+    )
+
+
 @pytest.mark.parametrize("key", ["value", "error_message"])
 def test_a_long_value_is_cut(key: str) -> None:
     text = line("oban.test", {key: "x" * 10_000})

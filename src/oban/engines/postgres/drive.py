@@ -1,16 +1,17 @@
 """Carrying out an operation over a link: the only place where steps meet a connection."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from tenacity import (
     AsyncRetrying,
     Retrying,
     retry_if_exception,
-    retry_if_exception_type,
     stop_after_attempt,
     wait_random_exponential,
 )
-from tenacity.retry import retry_base
 
 from oban.engines.postgres.connections import AsyncLink, SyncLink
 from oban.engines.postgres.faults import ended_by_server
@@ -19,12 +20,9 @@ from oban.errors import Contended
 
 T = TypeVar("T")
 
-#: When to try again: the statement gave way to others; or, on a connection from a pool, the server
-#: had ended the session just before.
-GAVE_WAY: Final = retry_if_exception_type(Contended)
-POOLED: Final = GAVE_WAY | retry_if_exception(ended_by_server)
-#: How often, and after what waits.
-STOP: Final = stop_after_attempt(6)
+#: How often something is tried again, and after what waits.
+FIRST_WAIT: Final = 0.02
+STOP: Final = stop_after_attempt(5)
 WAIT: Final = wait_random_exponential(multiplier=0.05, max=1.0)
 
 
@@ -62,9 +60,42 @@ def step_through_sync(operation: PostgresOperation[T], link: SyncLink) -> T:
         return done.value  # type: ignore[no-any-return]  # as above
 
 
-def retrying(reason: retry_base = GAVE_WAY) -> AsyncRetrying:
-    return AsyncRetrying(retry=reason, stop=STOP, wait=WAIT, reraise=True)
+def gave_way(error: BaseException) -> bool:
+    """Whether to try again: others were in the way."""
+    return isinstance(error, Contended)
 
 
-def retrying_sync(reason: retry_base = GAVE_WAY) -> Retrying:
-    return Retrying(retry=reason, stop=STOP, wait=WAIT, reraise=True)
+def gave_way_or_ended(error: BaseException) -> bool:
+    """The same on a connection from a pool, whose session the server may have ended just before."""
+    return gave_way(error) or ended_by_server(error)
+
+
+async def with_retries(
+    attempt: Callable[[], Awaitable[T]], reason: Callable[[BaseException], bool] = gave_way
+) -> T:
+    """The first try is made without ceremony: it is the only one nearly always."""
+    try:
+        return await attempt()
+    except Exception as error:
+        if not reason(error):
+            raise
+    await asyncio.sleep(FIRST_WAIT)
+    async for another in AsyncRetrying(
+        retry=retry_if_exception(reason), stop=STOP, wait=WAIT, reraise=True
+    ):
+        with another:
+            return await attempt()
+    raise AssertionError("retrying ends by returning or raising")
+
+
+def with_retries_sync(
+    attempt: Callable[[], T], reason: Callable[[BaseException], bool] = gave_way
+) -> T:
+    try:
+        return attempt()
+    except Exception as error:
+        if not reason(error):
+            raise
+    time.sleep(FIRST_WAIT)
+    retrying = Retrying(retry=retry_if_exception(reason), stop=STOP, wait=WAIT, reraise=True)
+    return retrying(attempt)

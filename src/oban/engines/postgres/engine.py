@@ -14,7 +14,13 @@ from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
 from oban.engines.postgres.connections.session import PATIENCE, PostgresSession
 from oban.engines.postgres.cron import CronVerbs
-from oban.engines.postgres.drive import POOLED, drive, drive_sync, retrying, retrying_sync
+from oban.engines.postgres.drive import (
+    drive,
+    drive_sync,
+    gave_way_or_ended,
+    with_retries,
+    with_retries_sync,
+)
 from oban.engines.postgres.faults import translate
 from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS
 from oban.engines.postgres.nodes import NodeVerbs
@@ -73,15 +79,15 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         wanted = cast("PostgresOperation[T]", operation)
         if conn is not None:
             return await drive(wanted, borrow(conn, prepares=self.direct))
-        async for attempt in retrying(POOLED):
-            with attempt:
-                async with self.pools.connection() as connection:
-                    try:
-                        await self.pools.connector.look(connection)
-                        return await drive(wanted, AsyncPsycopg(connection, prepares=self.direct))
-                    except (psycopg.Error, UnicodeEncodeError) as error:
-                        raise await self.failed(error, connection, wanted) from error
-        raise AssertionError("retrying ends by returning or raising")
+        return await with_retries(lambda: self.once(wanted), gave_way_or_ended)
+
+    async def once(self, operation: PostgresOperation[T]) -> T:
+        async with self.pools.connection() as connection:
+            try:
+                await self.pools.connector.look(connection)
+                return await drive(operation, AsyncPsycopg(connection, prepares=self.direct))
+            except (psycopg.Error, UnicodeEncodeError) as error:
+                raise await self.failed(error, connection, operation) from error
 
     async def failed(
         self,
@@ -99,10 +105,7 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         wanted = cast("PostgresOperation[T]", operation)
         if conn is not None:
             return drive_sync(wanted, borrow_sync(conn, prepares=self.direct))
-        for attempt in retrying_sync(POOLED):
-            with attempt:
-                return self.once_sync(wanted)
-        raise AssertionError("retrying ends by returning or raising")
+        return with_retries_sync(lambda: self.once_sync(wanted), gave_way_or_ended)
 
     def once_sync(self, operation: PostgresOperation[T]) -> T:
         connection: psycopg.Connection[Any] | None = None

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.abc import Loader
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.bool import BoolBinaryLoader, BoolLoader
 from psycopg.types.numeric import (
@@ -30,6 +30,14 @@ LOADERS: Final[Mapping[str, tuple[type[Loader], type[Loader]]]] = {
     "int8": (IntLoader, Int8BinaryLoader),
     "text": (TextLoader, TextBinaryLoader),
 }
+#: Which loader is there for each type and format as long as nobody has registered another.
+USUAL: Final = tuple(
+    (oid, kind, loader)
+    for name in LOADERS
+    for oid in [psycopg.adapters.types[name].oid]
+    for kind in (Format.TEXT, Format.BINARY)
+    if (loader := psycopg.adapters.get_loader(oid, kind)) is not None
+)
 
 
 class AsyncPsycopg:
@@ -81,9 +89,11 @@ C = TypeVar("C", psycopg.AsyncRawCursor[Any], psycopg.RawCursor[Any])
 
 def plain(cursor: C) -> C:
     """A cursor inherits the loaders that the owner has registered; these read as we expect."""
-    for name, loaders in LOADERS.items():
-        for loader in loaders:
-            cursor.adapters.register_loader(name, loader)
+    loader_of = cursor.connection.adapters.get_loader
+    if any(loader_of(oid, kind) is not loader for oid, kind, loader in USUAL):
+        for name, loaders in LOADERS.items():
+            for loader in loaders:
+                cursor.adapters.register_loader(name, loader)
     return cursor
 
 

@@ -11,7 +11,7 @@ import psycopg
 from oban.engines.base import Operation
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg
-from oban.engines.postgres.drive import drive, retrying
+from oban.engines.postgres.drive import drive, with_retries
 from oban.engines.postgres.faults import is_lost, translate
 from oban.engines.postgres.statements import PREPARED, PostgresOperation
 from oban.errors import DatabaseUnavailable, ObanError, OutcomeUnknown
@@ -39,10 +39,7 @@ class PostgresSession:
 
     async def execute(self, operation: Operation[T]) -> T:
         wanted = cast("PostgresOperation[T]", operation)
-        async for attempt in retrying():
-            with attempt:
-                return await self.once(wanted)
-        raise AssertionError("retrying ends by returning or raising")
+        return await with_retries(lambda: self.once(wanted))
 
     async def once(self, operation: PostgresOperation[T]) -> T:
         connection = await self.opened()
