@@ -22,6 +22,7 @@ from oban.errors import InvalidJob
 from oban.job import Job, clean_changes
 from oban.running.executor import Executor
 from oban.running.inline import run_inline
+from oban.sharing import Sharing
 from oban.worker import require_importable
 
 JobOrId = Job | int
@@ -42,6 +43,9 @@ class Client:
         self.name = name
         self.engine = engine
         self.executor = executor
+        self.sharing = Sharing(
+            lambda jobs, notify: engine.execute(engine.insert(jobs, notify=notify))
+        )
 
     # Enqueue
 
@@ -49,10 +53,14 @@ class Client:
         """Insert a job and return it with the database's values.
 
         Raises `OutcomeUnknown` when the connection broke before the answer came. `notify=False`
-        saves the notification: the job starts when a node next looks by itself.
+        saves the notification: the job starts when a node next looks by itself. Without `conn`,
+        calls that come at the same time share a statement.
         """
-        (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
-        return inserted
+        if conn is not None or is_inline():
+            (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
+            return inserted
+        refuse_unimportable([require_job(job)])
+        return await self.sharing.enqueue(job, notify=notify)
 
     async def enqueue_many(
         self, *jobs: Job | Iterable[Job], conn: object = None, notify: bool = True

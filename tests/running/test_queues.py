@@ -146,7 +146,7 @@ def start_delay(job: Job) -> float:
 async def test_a_flood_of_failing_jobs_does_not_delay_another_queue(running: Running) -> None:
     async with running(queues={"failing": 20, "quick": 5}, shutdown_grace_period=5) as oban:
         alone = sorted([await quick_latency(oban) for _ in range(60)])
-        await oban.enqueue_stream(Failing.new({"n": n}) for n in range(10_000))
+        await oban.enqueue_stream(Failing.new({"n": n}) for n in range(40_000))
         beside = sorted([await quick_latency(oban) for _ in range(60)])
         assert await count(oban, "available", "failing") > 0, "the flood was over too soon"
         await reset_oban(oban)

@@ -1,5 +1,8 @@
 """The verbs of a client: insert, cancel, retry, delete, update."""
 
+# What a verb builds has annotations too, which would be evaluated at each call.
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime

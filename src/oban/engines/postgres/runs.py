@@ -1,5 +1,8 @@
 """The verbs of a running node: turns, staging, and what follows a turn of unknown fate."""
 
+# What a verb builds has annotations too, which would be evaluated at each call.
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Final
 
