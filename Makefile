@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 # Good on two cores: some tests wait for a server or a process.
 PARALLEL ?= 4
 
-.PHONY: demo test check chaos bench format docs ci clean help
+.PHONY: demo test check chaos bench bench-full format docs ci clean help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.ready-test ## run the newsletter example on an embedded PostgreSQL
 	$(BIN)/python -m examples.newsletter
@@ -31,10 +31,11 @@ check: $(VENV)/.ready-dev ## formatting, lint, strict types, import layers
 chaos: $(VENV)/.ready-test ## prove the fault table on real processes; ARGS=--long takes its time
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(VENV)/.ready-test ## measure promptness, isolation and rescue
-	$(BIN)/python -m benchmarks.promptness
-	$(BIN)/python -m benchmarks.isolation
-	$(BIN)/python -m benchmarks.rescue
+bench: $(VENV)/.ready-bench ## measure this project and its peers, quick; ARGS="--only drain_10"
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(VENV)/.ready-bench ## the same for figures to publish: takes hours
+	$(BIN)/python -m benchmarks --full $(ARGS)
 
 format: $(VENV)/.ready-dev ## format and fix what can be fixed
 	$(BIN)/ruff format .

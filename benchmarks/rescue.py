@@ -100,29 +100,40 @@ async def reached(starts: Callable[[int], Awaitable[int]], attempt: int) -> None
             await asyncio.sleep(0.01)
 
 
-async def scenario(server: str, interval: float, count: int, rounds: int) -> None:
-    name = f"rescue_{count}_{int(interval)}"
+Took = dict[tuple[int, int], list[float]]
+
+
+async def measure_all(server: str, rounds: int) -> Took:
+    """Seconds of each round by the interval of the heartbeat (0 is the default) and the nodes."""
+    cases = [(interval, count) for interval in (0, 1) for count in (1, 3)]
+    took = await asyncio.gather(*(scenario(server, *case, rounds) for case in cases))
+    return dict(zip(cases, took, strict=True))
+
+
+async def scenario(server: str, interval: int, count: int, rounds: int) -> list[float]:
+    name = f"rescue_{count}_{interval}"
     async with await psycopg.AsyncConnection.connect(server, autocommit=True) as connection:
         await connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     dsn = make_conninfo(server, dbname=name)
     await schema.install(dsn)
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute(STARTS)
-    took = [await measure(dsn, interval, count) for _ in range(rounds)]
+    return [await measure(dsn, interval, count) for _ in range(rounds)]
+
+
+def describe(interval: int, count: int, took: list[float]) -> str:
     which = "the only node, restarted" if count == 1 else f"one of {count} nodes"
     beats = f"refresher.interval {interval:g}" if interval else "defaults"
-    print(
-        f"{which}, {beats}: median {median(took):.1f} s, worst of {rounds} {max(took):.1f} s "
-        f"(bound {5 if interval else 20} s)",
-        flush=True,
+    return (
+        f"{which}, {beats}: median {median(took):.1f} s, worst of {len(took)} {max(took):.1f} s "
+        f"(bound {5 if interval else 20} s)"
     )
 
 
 async def main(rounds: int) -> None:
     with fresh_server() as server:
-        await asyncio.gather(
-            *(scenario(server, interval, count, rounds) for interval in (0, 1) for count in (1, 3))
-        )
+        for case, took in (await measure_all(server, rounds)).items():
+            print(describe(*case, took))
 
 
 if __name__ == "__main__":
