@@ -18,6 +18,7 @@ from oban.engines.values import (
     Deaf,
     Due,
     ForeignCommand,
+    Head,
     Inserted,
     Resigned,
     Resync,
@@ -211,7 +212,7 @@ class Oban(QueueControl):
             session,
             self.options.stager,
             lambda: self.producers,
-            self.wake_queue,
+            self.hear_head,
             hearing=lambda: self.hearing is None,
         )
         try:
@@ -327,6 +328,10 @@ class Oban(QueueControl):
     def wake_queues(self) -> None:
         if self.queues:
             self.queues.wake()
+
+    def hear_head(self, queue: str, head: Head) -> None:
+        if producer := self.producers.get(queue):
+            producer.hear_head(head)
 
     def wake_queue(self, queue: str) -> None:
         if producer := self.producers.get(queue):

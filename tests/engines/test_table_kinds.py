@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import ProducerIdentity
+from oban.engines.values import Place, ProducerIdentity
 from oban.outcome import Ack
 
 NOW = datetime.now(UTC)
@@ -85,6 +85,22 @@ async def test_inserted_jobs_are_stored_with_every_field_and_read_back_as_they_w
     assert first["meta"] == {"m": None}
     assert first["errors"] == []
     assert first["priority"] == 9
+
+
+async def test_a_claim_begins_where_it_is_told_to(
+    engine: PostgresEngine, producer: ProducerIdentity
+) -> None:
+    jobs = await engine.execute(
+        engine.insert([Job(worker="W", priority=n // 2, args={"n": n}) for n in range(6)])
+    )
+    first = (await engine.execute(engine.turn(producer, [], 3))).last
+    assert first is not None
+    assert (first.priority, first.id) == (1, jobs[2].id)
+    behind = await engine.execute(engine.turn(producer, [], 2, Place(2, first.scheduled_at, 0)))
+    assert [job.id for job in behind.claimed] == [jobs[4].id, jobs[5].id]
+    assert (await engine.execute(engine.turn(producer, [], 5, behind.last))).claimed == ()
+    rest = await engine.execute(engine.turn(producer, [], 5, first))
+    assert [job.id for job in rest.claimed] == [jobs[3].id]
 
 
 async def test_each_failed_attempt_appends_its_error(

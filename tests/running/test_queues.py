@@ -11,6 +11,7 @@ import pytest
 from tests.running.support import Running, eventually, reached
 
 from oban import Job, Oban, Worker, job, worker
+from oban.engines.values import Head, Place
 from oban.testing import reset_oban
 
 RAN: list[Any] = []
@@ -181,7 +182,7 @@ async def test_lost_notifications_cost_at_most_one_interval(running: Running, cl
 async def test_scheduled_jobs_of_another_client_wake_the_stager(
     running: Running, oban_dsn: str
 ) -> None:
-    """It looks by itself only after a minute. How late they start is benchmarks/promptness.py's."""
+    """It looks by itself only after a minute. How late they start is the benchmark `promptness`."""
     rarely = {"interval": 60}
     async with (
         Oban(pool=oban_dsn, name="client", stager=rarely) as client,
@@ -201,3 +202,44 @@ async def test_a_scheduled_job_moved_forward_runs_then(running: Running) -> None
         updated = await oban.update_job(enqueued, {"schedule_in": 0.2})
         assert updated is not None
         assert start_delay(await reached(oban, enqueued, "completed")) < 0.2
+
+
+async def test_where_the_way_is_littered_claims_begin_behind_the_last_and_miss_nobody_for_long(
+    running: Running, client: Oban, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oban.running.turns.LITTERED", -1.0)  # as if finding a job took long
+    async with running(queues={"default": {"limit": 1}}) as oban:
+        (producer,) = oban.queue_loops()
+        for n in range(3):
+            await reached(oban, await client.enqueue(Noting.new({"n": n}, priority=5)), "completed")
+        place = Place(5, "2020-01-01 00:00:00", 0)
+        producer.turns.hear_head(Head(place, 1.0))
+        last = await client.enqueue(Noting.new({"n": 4}, priority=6))
+        await reached(oban, last, "completed")
+        assert producer.turns.start is not None
+        assert (producer.turns.start.priority, producer.turns.start.id) == (6, last.id)
+        # It stands before what claims begin with, and waits for the next look.
+        urgent = await client.enqueue(Noting.new({"n": 5}, priority=0), notify=False)
+        producer.wake()
+        await reached(oban, urgent, "completed", deadline=3.5)
+
+
+@pytest.mark.parametrize("known", ["looks come no more", "the way is free"])
+async def test_where_a_queue_begins_holds_for_a_moment(
+    running: Running, client: Oban, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    monkeypatch.setattr("oban.running.turns.START_AGE", 0.3)
+    async with running(queues={"default": 1}, stager={"interval": 3600}) as oban:
+        await reached(oban, await client.enqueue(Noting.new({"n": 1})), "completed")
+        (producer,) = oban.queue_loops()
+        beyond = Place(9, "9999-01-01 00:00:00", 0)
+        producer.turns.hear_head(Head(beyond, 1.0))
+        job = await client.enqueue(Noting.new({"n": 2}))
+        await asyncio.sleep(0.1)
+        assert (await client.get_job(job)).state == "available"  # type: ignore[union-attr]
+        if known == "the way is free":
+            producer.hear_head(Head(beyond, 0.0))
+        else:
+            await asyncio.sleep(0.3)
+            producer.wake()
+        await reached(oban, job, "completed")

@@ -11,6 +11,7 @@ from tests.running.support import named
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine
+from oban.engines.values import Head
 from oban.options import StagerOptions
 from oban.running.stager import Stager
 
@@ -19,15 +20,17 @@ Making = Callable[..., Stager]
 
 @pytest.fixture
 async def make(engine: PostgresEngine) -> AsyncIterator[Making]:
-    """Make a stager of two queues; what it wakes stands in its `woken`."""
+    """Make a stager of two queues; what it finds stands in its `heads`."""
     session = engine.session("oban test stager")
 
     def make(**options: Any) -> Stager:
-        woken: list[str] = []
-        stager = Stager(
-            engine, session, StagerOptions(**options), lambda: ["alpha", "beta"], woken.append
-        )
-        stager.woken = woken  # type: ignore[attr-defined]
+        heads: list[tuple[str, Head]] = []
+
+        def hear(queue: str, head: Head) -> None:
+            heads.append((queue, head))
+
+        stager = Stager(engine, session, StagerOptions(**options), lambda: ["alpha", "beta"], hear)
+        stager.heads = heads  # type: ignore[attr-defined]
         return stager
 
     yield make
@@ -35,8 +38,7 @@ async def make(engine: PostgresEngine) -> AsyncIterator[Making]:
 
 
 def woken(stager: Stager) -> list[str]:
-    found: list[str] = sorted(stager.woken)  # type: ignore[attr-defined]
-    return found
+    return sorted(queue for queue, _ in stager.heads)  # type: ignore[attr-defined]
 
 
 async def insert(engine: PostgresEngine, *jobs: Job) -> list[Job]:
@@ -79,6 +81,30 @@ async def test_what_is_due_becomes_available_and_its_queue_is_woken(
     assert woken(stager) == ["alpha"]
     (told,) = named(events, "oban.stager.stage.stop")
     assert (told["staged_count"], told["available_queues"]) == (2, ["alpha"])
+
+
+async def test_it_finds_where_each_queue_begins(
+    make: Making, engine: PostgresEngine, oban_dsn: str
+) -> None:
+    plain, urgent = Job(worker="W", queue="alpha", priority=3), Job(worker="W", queue="alpha")
+    _, first = await insert(engine, plain, urgent)
+    due = await insert(engine, due_in(60, "beta"))
+    hurry(oban_dsn, 61)
+    stager = make()
+    await stager.tick()
+    heads = dict(stager.heads)  # type: ignore[attr-defined]
+    assert {queue: head.place.id for queue, head in heads.items()} == {
+        "alpha": first.id,
+        "beta": due[0].id,
+    }
+    for head in heads.values():
+        assert 0 <= head.sought_for < 1
+        (found,) = await engine.execute(engine.get([head.place.id]))
+        assert head.place.priority == found.priority
+        assert found.scheduled_at is not None
+        assert datetime.fromisoformat(head.place.scheduled_at) == found.scheduled_at.replace(
+            tzinfo=None
+        )
 
 
 async def test_a_retryable_job_becomes_available_and_a_suspended_one_does_not(
@@ -181,7 +207,7 @@ async def test_two_of_them_share_the_work(
     jobs = await insert(engine, *(due_in(60) for _ in range(500)))
     hurry(oban_dsn, 61)
     session = engine.session("oban test stager 2")
-    other = Stager(engine, session, StagerOptions(), list, lambda queue: None)
+    other = Stager(engine, session, StagerOptions(), list, lambda queue, head: None)
     await asyncio.gather(make().tick(), other.tick())
     await session.close()
     staged = [each["staged_count"] for each in named(events, "oban.stager.stage.stop")]

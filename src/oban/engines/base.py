@@ -20,6 +20,7 @@ from oban.engines.values import (
     Keep,
     KnownProducer,
     LastSlot,
+    Place,
     ProducerIdentity,
     Report,
     Rescued,
@@ -254,8 +255,16 @@ class Engine(Protocol):
         """Forget producers that were silent for a day and that no job names. How many."""
         ...
 
-    def turn(self, producer: ProducerIdentity, acks: Sequence[Ack], demand: int) -> Operation[Turn]:
+    def turn(
+        self,
+        producer: ProducerIdentity,
+        acks: Sequence[Ack],
+        demand: int,
+        start: Place | None = None,
+    ) -> Operation[Turn]:
         """Save how attempts ended and claim up to `demand` jobs, in one round trip.
+
+        With `start`, of those that stand there or behind.
 
         All or nothing. An attempt rescued, cancelled or deleted meanwhile is left alone and is
         missing from the result; sending the same ack twice changes nothing. Never waits for a row
@@ -284,7 +293,7 @@ class Engine(Protocol):
         ...
 
     def stage(self, queues: Sequence[str], limit: int) -> Operation[Staged]:
-        """Make due jobs available; say which of `queues` have jobs and when to look again."""
+        """Make due jobs available; say where `queues` begin and when to look again."""
         ...
 
     def hasten(self, queue: str) -> Operation[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from oban.job import Job
 from oban.outcome import AttemptKey
@@ -24,6 +24,15 @@ class ProducerIdentity:
         return f"oban {self.uuid}"
 
 
+class Place(NamedTuple):
+    """Where a job stands in its queue: jobs are claimed in the order of this."""
+
+    priority: int
+    #: As the database writes it, to the microsecond, or infinite.
+    scheduled_at: str
+    id: int
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What one round trip of a producer brought."""
@@ -34,18 +43,33 @@ class Turn:
     held: frozenset[int]
     #: Claimed jobs, in the order in which they start: priority, time, id.
     claimed: tuple[Job, ...]
+    #: Where the last of them stood, None if there is none.
+    last: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first job of a queue that can be claimed."""
+
+    place: Place
+    #: How long the database took to find it, in seconds of its own.
+    sought_for: float
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
     staged_count: int
     discarded_count: int
-    #: Of the queues asked for, those with jobs to claim.
-    available_queues: frozenset[str]
+    #: Of the queues asked for, those with jobs to claim, and where the first of them stands.
+    heads: Mapping[str, Head]
     #: Seconds until the next job is due, None when nothing is scheduled.
     next_due_in: float | None
     #: The database's clock, in seconds since 1970.
     at: float
+
+    @property
+    def available_queues(self) -> frozenset[str]:
+        return frozenset(self.heads)
 
 
 @dataclass(frozen=True, slots=True)

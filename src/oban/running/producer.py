@@ -12,7 +12,7 @@ from typing import Final
 from oban import telemetry
 from oban.backoff import outage_backoff
 from oban.engines.base import Engine
-from oban.engines.values import ProducerIdentity, Pulse
+from oban.engines.values import Head, ProducerIdentity, Pulse
 from oban.job import Job
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
@@ -102,6 +102,11 @@ class Producer:
 
     def wake(self) -> None:
         self.alarm.wake()
+
+    def hear_head(self, head: Head) -> None:
+        """There are jobs, and here is the first."""
+        self.turns.hear_head(head)
+        self.wake()
 
     def scale(self, limit: int) -> None:
         self.limit = limit

@@ -7,7 +7,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Staged
+from oban.engines.values import Head, Staged
 from oban.options import StagerOptions
 from oban.running.loop import Loop
 
@@ -33,7 +33,7 @@ class Stager(Loop):
         session: Session,
         options: StagerOptions,
         queues: Callable[[], Collection[str]],
-        wake_queue: Callable[[str], None],
+        hear_head: Callable[[str, Head], None],
         *,
         hearing: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -42,7 +42,7 @@ class Stager(Loop):
         self.session = session
         self.options = options
         self.queues = queues
-        self.wake_queue = wake_queue
+        self.hear_head = hear_head
         self.hearing = hearing
         #: Seconds between two looks where nothing is heard.
         self.poll = options.interval
@@ -63,8 +63,8 @@ class Stager(Loop):
                     "discarded_count": staged.discarded_count,
                 }
             )
-        for queue in staged.available_queues:
-            self.wake_queue(queue)
+        for queue, head in staged.heads.items():
+            self.hear_head(queue, head)
         if max(staged.staged_count, staged.discarded_count) >= self.options.limit:
             return 0.0
         delay = self.rest(staged)

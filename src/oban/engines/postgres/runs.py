@@ -3,13 +3,14 @@
 # What a verb builds has annotations too, which would be evaluated at each call.
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
-from oban.engines.postgres.rows import EPOCH, read_claimed
+from oban.engines.postgres.rows import EARLIEST, EPOCH, LATEST, read_claimed
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import ProducerIdentity, Staged, Turn
+from oban.engines.values import Head, Place, ProducerIdentity, Staged, Turn
 from oban.errors import DatabaseUnavailable, DataRefused
 from oban.fields import encode
 from oban.job import Job
@@ -20,11 +21,20 @@ from oban.outcome import Ack, AttemptKey
 MAX_TURN_BYTES: Final = 16_000_000
 
 
+#: Before every job.
+FIRST: Final = Place(-32_768, "-infinity", 0)
+
+
 class RunVerbs(Verbs):
     def turn(
-        self, producer: ProducerIdentity, acks: Sequence[Ack], demand: int
+        self,
+        producer: ProducerIdentity,
+        acks: Sequence[Ack],
+        demand: int,
+        start: Place | None = None,
     ) -> PostgresOperation[Turn]:
         payload = acks_payload(acks)
+        priority, scheduled_at, identity = start or FIRST
 
         def steps() -> Steps[Turn]:
             (unsaved, held, *_), *rows = yield self.sql(
@@ -34,10 +44,14 @@ class RunVerbs(Verbs):
                 uuid=producer.uuid,
                 node=producer.node,
                 queue=producer.queue,
+                start_priority=priority,
+                start_at=scheduled_at,
+                start_id=identity,
             )
             acknowledged = frozenset(ack.id for ack in acks).difference(unsaved)
-            claimed = read_claimed((row[2:] for row in rows), producer)
-            return Turn(acknowledged, frozenset(held), tuple(sorted(claimed, key=start_order)))
+            claimed = sorted(read_claimed((row[2:] for row in rows), producer), key=start_order)
+            last = place_of(claimed[-1]) if claimed else None
+            return Turn(acknowledged, frozenset(held), tuple(claimed), last)
 
         return PostgresOperation("turn", steps)
 
@@ -86,8 +100,12 @@ class RunVerbs(Verbs):
                 limit=limit,
                 insert_channel=self.channels.insert,
             )
-            ((staged_count, discarded_count, _, available, next_due_in, at),) = rows
-            return Staged(staged_count, discarded_count, frozenset(available), next_due_in, at)
+            ((staged_count, discarded_count, _, found, next_due_in, at),) = rows
+            heads = {
+                queue: Head(Place(*place), sought_for)
+                for queue, *place, sought_for in json.loads(found)
+            }
+            return Staged(staged_count, discarded_count, heads, next_due_in, at)
 
         return PostgresOperation("stage", steps)
 
@@ -132,6 +150,14 @@ def ack_json(ack: Ack) -> str:
 
 def key_rows(keys: Sequence[AttemptKey]) -> list[dict[str, int]]:
     return [{"id": identity, "attempt": attempt} for identity, attempt in keys]
+
+
+def place_of(job: Job) -> Place:
+    """Where a claimed job stood. One whose time is beyond the calendar stood at an end of it."""
+    at = job.scheduled_at
+    if at is None or at in (EARLIEST, LATEST):
+        return FIRST
+    return Place(job.priority, at.replace(tzinfo=None).isoformat(" "), job.id or 0)
 
 
 def start_order(job: Job) -> tuple[object, ...]:

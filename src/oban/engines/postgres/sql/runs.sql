@@ -1,6 +1,8 @@
 -- name: turn
 -- One producer's round trip: saves how the attempts in the JSON list :acks ended, then claims up to
--- :demand jobs of :queue. Either part may be empty. Returns one row with the ids of acks that were not
+-- :demand jobs of :queue, of those that stand at :start_priority, :start_at and :start_id or behind. So
+-- a claim need not walk over what was claimed before, as long as a transaction that somebody has left
+-- open keeps its index entries from being removed. Either part may be empty. Returns one row with the ids of acks that were not
 -- saved, and of those among them that are to be sent again, and a row for each claimed job.
 -- The fence: an ack counts only while its row is executing under this producer and attempt, or was
 -- cancelled and is being stopped; then the state stays and only the error is added.
@@ -79,6 +81,10 @@ with ended as materialized (
 ), candidate as materialized (
   select ctid as place from {prefix}.oban_jobs
   where state = 'available' and queue = cast(:queue as text) and attempt < max_attempts
+    and (priority, scheduled_at, id) >= (
+      cast(:start_priority as int), cast(cast(:start_at as text) as timestamp),
+      cast(:start_id as bigint)
+    )
     and exists (select from {prefix}.oban_owners where uuid = cast(cast(:uuid as text) as uuid))
   order by priority, scheduled_at, id
   limit cast(:demand as int)
@@ -172,8 +178,8 @@ where not exists (
 
 -- name: stage_jobs
 -- Makes up to :limit due jobs available and discards jobs of :queues that are available without an
--- attempt left. Returns which of :queues have available jobs, how many rows moved, and in how many
--- seconds the next job is due. Several nodes share the work: rows another one holds are skipped.
+-- attempt left. Returns where the first available job of each of :queues stands and how long it was
+-- sought for, how many rows moved, and in how many seconds the next job is due. Several nodes share the work: rows another one holds are skipped.
 -- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_available_index. The planner
 -- takes :limit for the number of rows, and joined with them would read the whole table each second;
 -- so it would for a queue that it takes for full, if that were not asked for in a claim's order.
@@ -188,7 +194,7 @@ with due as materialized (
   update {prefix}.oban_jobs as job
   set state = 'available'
   where job.id = any(array(select id from due))
-  returning job.queue
+  returning job.queue, job.priority, job.scheduled_at, job.id
 ), exhausted as materialized (
   select id from {prefix}.oban_jobs
   where state = 'available' and attempt >= max_attempts
@@ -210,21 +216,42 @@ with due as materialized (
 ), notified as (
   select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
   from (select distinct queue from staged) as queues
+), head as materialized (
+  select
+    asked.queue, first.priority, first.scheduled_at, first.id,
+    clock_timestamp() - asked.began_at as sought_for
+  from (
+    select queue, clock_timestamp() as began_at from unnest(cast(:queues as text[])) as queue
+  ) as asked
+  cross join lateral (
+    select priority, scheduled_at, id from (
+      (
+        select job.priority, job.scheduled_at, job.id from {prefix}.oban_jobs as job
+        where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
+        order by job.priority, job.scheduled_at, job.id
+        limit 1
+      )
+      union all
+      (
+        select priority, scheduled_at, id from staged where staged.queue = asked.queue
+        order by priority, scheduled_at, id limit 1
+      )
+    ) as either
+    order by priority, scheduled_at, id
+    limit 1
+  ) as first
 )
 select
   (select count(*) from staged) as staged_count,
   (select count(*) from discarded) as discarded_count,
   (select count(*) from notified) as notified_count,
-  array(
-    select queue from unnest(cast(:queues as text[])) as queue
-    where queue in (select staged.queue from staged)
-      or (
-        select true from {prefix}.oban_jobs as job
-        where job.state = 'available' and job.queue = queue.queue and job.attempt < job.max_attempts
-        order by job.priority, job.scheduled_at, job.id
-        limit 1
-      )
-  ) as available_queues,
+  (
+    select cast(coalesce(json_agg(json_build_array(
+      queue, priority, cast(scheduled_at as text), id,
+      extract(epoch from sought_for)
+    )), '[]') as text)
+    from head
+  ) as heads,
   (
     select cast(extract(epoch from scheduled_at - timezone('UTC', statement_timestamp())) as float8)
     from {prefix}.oban_jobs
