@@ -274,6 +274,7 @@ class Oban(QueueControl):
             cancel_grace_period=self.options.cancel_grace_period,
             solitude=solitude,
             is_believed_alive=is_believed_alive,
+            hear_due_in=self.hear_due_in,
         )
 
     @property
@@ -332,6 +333,10 @@ class Oban(QueueControl):
     def hear_head(self, queue: str, head: Head) -> None:
         if producer := self.producers.get(queue):
             producer.hear_head(head)
+
+    def hear_due_in(self, delay: float) -> None:
+        if self.stager:
+            self.stager.hear_due_in(delay)
 
     def wake_queue(self, queue: str) -> None:
         if producer := self.producers.get(queue):

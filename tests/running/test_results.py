@@ -254,3 +254,26 @@ async def test_no_exception_ends_the_queue(running: Running, kind: Any) -> None:
     async with running() as oban:
         await reached(oban, await oban.enqueue(kind.new()), "retryable")
         await reached(oban, await oban.enqueue(Returning.new({"result": "none"})), "completed")
+
+
+@worker(max_attempts=3)
+class Impatient(Worker):
+    """Snoozes, fails, and succeeds, each time for a moment."""
+
+    async def process(self, job: Job) -> Snooze | None:
+        if not job.meta:
+            return Snooze(0.05)
+        if not job.errors:
+            raise RuntimeError("once more")
+        return None
+
+    def backoff(self, job: Job) -> float:
+        return 0.05
+
+
+async def test_who_wants_to_run_again_in_a_moment_is_not_kept_until_the_next_look(
+    running: Running,
+) -> None:
+    async with running(stager={"interval": 60}) as oban:
+        job = await reached(oban, await oban.enqueue(Impatient.new()), "completed", deadline=5)
+    assert (job.attempt, job.meta) == (2, {"snoozed": 1})

@@ -13,7 +13,7 @@ from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import Head
 from oban.options import StagerOptions
-from oban.running.stager import Stager
+from oban.running.stager import SHORTEST, Stager
 
 Making = Callable[..., Stager]
 
@@ -193,6 +193,20 @@ async def test_of_many_that_are_due_sooner_the_soonest_counts(make: Making) -> N
         stager.hear_due(now + seconds)
     assert stager.planned_at == now + 0.1
     await asyncio.wait_for(stager.alarm.rest(3600), 10)
+
+
+async def test_a_job_of_this_process_that_runs_again_soon_moves_the_look(make: Making) -> None:
+    stager = make(interval=3600)
+    await stager.tick()
+    stager.hear_due_in(0.2)
+    assert stager.planned - asyncio.get_running_loop().time() == pytest.approx(0.2, abs=0.05)
+    planned = stager.planned
+    stager.hear_due_in(60)
+    assert stager.planned == planned
+    stager.hear_due_in(0)  # not sooner than it may look again
+    assert stager.planned == pytest.approx(max(stager.looked + SHORTEST, planned - 0.2), abs=0.05)
+    async with asyncio.timeout(1):
+        await stager.alarm.woken.wait()
 
 
 async def test_what_is_heard_while_it_looks_makes_it_look_once_more(make: Making) -> None:

@@ -59,13 +59,14 @@ class Producer:
         cancel_grace_period: float,
         solitude: Solitude,
         is_believed_alive: Callable[[], bool],
+        hear_due_in: Callable[[float], None],
     ) -> None:
         self.executor = executor
         self.solitude = solitude
         #: Whether nobody has reason to rescue what is claimed here.
         self.is_believed_alive = is_believed_alive
         self.identity = ProducerIdentity(str(uuid.uuid4()), name, node, queue)
-        self.turns = Turns(engine, self.identity)
+        self.turns = Turns(engine, self.identity, hear_due_in)
         self.limit = options.limit
         self.paused = options.paused
         self.debounce_interval = options.debounce_interval

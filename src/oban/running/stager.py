@@ -15,6 +15,8 @@ from oban.running.loop import Loop
 #: and how quickly that grows again while there is nothing.
 BUSY: Final = 0.05
 EASING: Final = 1.5
+#: Seconds between two looks for the sake of jobs of this process that run again at once.
+SHORTEST: Final = 0.02
 
 
 class Stager(Loop):
@@ -49,9 +51,12 @@ class Stager(Loop):
         #: The next planned look, by this loop's clock and by the database's.
         self.planned = 0.0
         self.planned_at = math.inf
+        #: When it last began to look.
+        self.looked = 0.0
 
     async def tick(self) -> float:
         self.planned_at = math.inf
+        self.looked = asyncio.get_running_loop().time()
         with telemetry.span("oban.stager.stage") as span:
             staged = await self.session.execute(
                 self.engine.stage(sorted(self.queues()), self.options.limit)
@@ -86,12 +91,19 @@ class Stager(Loop):
 
     def hear_due(self, at: float) -> None:
         """A job was scheduled for `at`, by the database's clock; look then, if not sooner."""
+        self.look_sooner(self.planned_at - at)
+
+    def hear_due_in(self, delay: float) -> None:
+        """A job of this process is to run again in so many seconds; look then, if not sooner."""
+        soonest = self.looked + SHORTEST
+        self.look_sooner(self.planned - max(asyncio.get_running_loop().time() + delay, soonest))
+
+    def look_sooner(self, seconds: float) -> None:
+        """Look so many seconds before the planned time."""
         if self.planned_at == math.inf:
             self.alarm.wake()  # a look is under way and may miss it: look once more
-            return
-        if at >= self.planned_at:
-            return
-        loop = asyncio.get_running_loop()
-        self.planned -= self.planned_at - at
-        self.planned_at = at
-        loop.call_later(max(0.0, self.planned - loop.time()), self.alarm.wake)
+        elif seconds > 0:
+            self.planned -= seconds
+            self.planned_at -= seconds
+            loop = asyncio.get_running_loop()
+            loop.call_later(max(0.0, self.planned - loop.time()), self.alarm.wake)

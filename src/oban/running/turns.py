@@ -12,7 +12,7 @@ A turn saves how attempts ended and claims jobs in one round trip. What keeps th
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -37,9 +37,13 @@ REFUSED_REST: Final = 60.0
 
 
 class Turns:
-    def __init__(self, engine: Engine, identity: ProducerIdentity) -> None:
+    def __init__(
+        self, engine: Engine, identity: ProducerIdentity, hear_due_in: Callable[[float], None]
+    ) -> None:
         self.engine = engine
         self.identity = identity
+        #: Is told in how many seconds a job that was just saved is due again.
+        self.hear_due_in = hear_due_in
         self.session = engine.session(identity.label)
         #: What has ended and is not known to be saved.
         self.acks: list[Ack] = []
@@ -113,6 +117,8 @@ class Turns:
             self.unsettled = before  # the server answered: all of it was undone
             raise
         self.unsettled = before
+        if delays := [ack.delay for ack in acks if ack.delay is not None]:
+            self.hear_due_in(min(delays))
         if turn.claimed and start is not None and self.start is start:
             self.start = turn.last
         return turn
