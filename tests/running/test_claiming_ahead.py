@@ -44,11 +44,11 @@ def producer_of(oban: Oban) -> Producer:
 async def holding(client: Oban, oban: Oban, count: int) -> list[Job]:
     """Have so many jobs wait behind those that fill the slots, as if jobs had been short."""
     producer = producer_of(oban)
-    producer.ahead.room = lambda limit: count  # type: ignore[method-assign]
+    producer.slots.ahead.room = lambda limit: count  # type: ignore[method-assign]
     jobs = await client.enqueue_many(Gated.new({"n": n}) for n in range(LIMIT + count))
 
     async def waiting() -> bool:
-        return len(producer.ahead) == count
+        return len(producer.slots.ahead) == count
 
     await eventually(waiting)
     return jobs
@@ -91,7 +91,7 @@ async def test_with_claim_ahead_zero_no_more_is_claimed_than_can_start(
 async def test_what_waits_is_told_apart_from_what_runs_and_is_no_stray(
     client: Oban, running: Running, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
-    monkeypatch.setattr("oban.running.producer.PATIENCE", 60)
+    monkeypatch.setattr("oban.running.slots.PATIENCE", 60)
     monkeypatch.setattr("oban.running.ahead.PATIENCE", 60)
     async with running(queues={"default": LIMIT}, refresher=QUICK) as oban:
         jobs = await holding(client, oban, 3)
@@ -116,7 +116,7 @@ async def test_what_has_waited_for_too_long_goes_back_uncounted(
     async with running(queues={"default": LIMIT}) as oban:
         producer = producer_of(oban)
         jobs = await holding(client, oban, 3)
-        producer.ahead.room = lambda limit: 0  # type: ignore[method-assign]
+        producer.slots.ahead.room = lambda limit: 0  # type: ignore[method-assign]
         back = [await reached(client, job, "available") for job in jobs[LIMIT:]]
         assert [(job.attempt, job.errors) for job in back] == [(0, [])] * 3
         assert await states(client, jobs[:LIMIT]) == ["executing"] * LIMIT
@@ -137,12 +137,12 @@ async def test_what_has_waited_for_too_long_goes_back_uncounted(
 async def test_it_goes_back_at_once_when_the_queue_is_commanded(
     client: Oban, running: Running, monkeypatch: pytest.MonkeyPatch, command: Callable[[Oban], Any]
 ) -> None:
-    monkeypatch.setattr("oban.running.producer.PATIENCE", 60)
+    monkeypatch.setattr("oban.running.slots.PATIENCE", 60)
     monkeypatch.setattr("oban.running.ahead.PATIENCE", 60)
     async with running(queues={"default": LIMIT}, refresher=QUICK, shutdown_grace_period=5) as oban:
         producer = producer_of(oban)
         jobs = await holding(client, oban, 3)
-        producer.ahead.room = lambda limit: 0  # type: ignore[method-assign]
+        producer.slots.ahead.room = lambda limit: 0  # type: ignore[method-assign]
         await command(client)
         for job in jobs[LIMIT:]:
             assert (await reached(client, job, "available")).attempt == 0
@@ -168,7 +168,7 @@ async def test_a_job_that_is_cancelled_or_gone_while_it_waits_never_runs(
     events: list[Any],
     how: str,
 ) -> None:
-    monkeypatch.setattr("oban.running.producer.PATIENCE", 60)
+    monkeypatch.setattr("oban.running.slots.PATIENCE", 60)
     monkeypatch.setattr("oban.running.ahead.PATIENCE", 60)
     async with running(queues={"default": LIMIT}, refresher=QUICK) as oban:
         producer = producer_of(oban)
@@ -181,7 +181,7 @@ async def test_a_job_that_is_cancelled_or_gone_while_it_waits_never_runs(
                 connection.execute("delete from oban_jobs where id = %s", [victim.id])
 
         async def left() -> bool:
-            return len(producer.ahead) == 1
+            return len(producer.slots.ahead) == 1
 
         await eventually(left)
         Gated.gate.set()

@@ -73,7 +73,7 @@ async def waiting_suspect(client: Oban, oban: Oban) -> Job:
     job = await client.enqueue(Timed.new(**SUSPECT))
 
     async def waits() -> bool:
-        return [run.began for run in oban.producers["default"].runs.values()] == [True, False]
+        return [run.began for run in oban.producers["default"].slots.runs.values()] == [True, False]
 
     await eventually(waits)
     assert oban.producers["default"].pulse().meta["running"] == [gated.id]
@@ -84,7 +84,7 @@ async def test_one_that_waits_too_long_is_put_off_and_the_others_go_on(
     client: Oban, running: Running
 ) -> None:
     async with running() as oban:
-        oban.producers["default"].solitude.patience = 0.2
+        oban.producers["default"].slots.solitude.patience = 0.2
         job = await waiting_suspect(client, oban)
         put_off = await reached(client, job, "scheduled")
         assert (put_off.attempt, put_off.meta) == (0, {"crashes": 2, "postponed": 1})
@@ -107,7 +107,7 @@ async def test_one_that_waits_can_be_cancelled(client: Oban, running: Running) -
         await client.cancel_job(job)
 
         async def ended() -> bool:
-            return len(oban.producers["default"].runs) == 1
+            return len(oban.producers["default"].slots.runs) == 1
 
         await eventually(ended)
         Gated.gate.set()

@@ -242,7 +242,7 @@ class Heart:
     def culprit(self, task: "asyncio.Task[object] | None") -> Job | None:
         """The job whose code the task is."""
         for producer in list(self.body.queue_loops()):
-            for run in list(producer.runs.values()):
+            for run in list(producer.slots.runs.values()):
                 if run.task is task:
                     return run.job
         return None
