@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Final
 
 from oban import instances
+from oban.bell import Bell
 from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
 from oban.engines.values import JobFilter
@@ -43,9 +44,8 @@ class Client:
         self.name = name
         self.engine = engine
         self.executor = executor
-        self.sharing = Sharing(
-            lambda jobs, notify: engine.execute(engine.insert(jobs, notify=notify))
-        )
+        self.bell = Bell(lambda queues: engine.execute(engine.ring(queues)))
+        self.sharing = Sharing(self.insert)
 
     # Enqueue
 
@@ -61,6 +61,14 @@ class Client:
             return inserted
         refuse_unimportable([require_job(job)])
         return await self.sharing.enqueue(job, notify=notify)
+
+    async def insert(self, jobs: Sequence[Job], notify: bool) -> list[Job]:
+        """Insert over a connection of our own, which may tell the nodes a moment later."""
+        is_told = notify and self.bell.is_due(jobs)
+        inserted = await self.engine.execute(self.engine.insert(jobs, notify=is_told))
+        if notify and not is_told:
+            self.bell.inserted(jobs)
+        return inserted
 
     async def enqueue_many(
         self, *jobs: Job | Iterable[Job], conn: object = None, notify: bool = True

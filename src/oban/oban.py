@@ -176,6 +176,7 @@ class Oban(QueueControl):
         instances.unregister(self)
         supervisor = self.supervisor
         if supervisor is None:
+            await self.bell.flush()
             await self.engine.close()
             return
         assert self.asked_to_stop is not None
@@ -195,6 +196,7 @@ class Oban(QueueControl):
         assert self.asked_to_stop is not None
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.engine.close)
+            stack.push_async_callback(self.bell.flush)
             await self.engine.open()
             if self.options.queues or self.options.leads:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))

@@ -101,6 +101,10 @@ class Engine(Protocol):
         """Insert all or none; return how many, and nothing that would take memory."""
         ...
 
+    def ring(self, queues: Sequence[str]) -> Operation[None]:
+        """Tell the nodes that there are jobs in these queues."""
+        ...
+
     def get(self, ids: Sequence[int]) -> Operation[list[Job]]:
         """The jobs that exist among `ids`, in that order."""
         ...

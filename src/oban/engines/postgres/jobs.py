@@ -65,6 +65,12 @@ class JobVerbs(Verbs):
             notify=notify,
         )
 
+    def ring(self, queues: Sequence[str]) -> PostgresOperation[None]:
+        def steps() -> Steps[None]:
+            yield self.sql("ring", queues=list(queues), insert_channel=self.channels.insert)
+
+        return PostgresOperation("ring", steps, repeatable=True)
+
     def cancel(self, ids: Sequence[int]) -> PostgresOperation[list[int]]:
         return self.change(
             "cancel_jobs",

@@ -59,6 +59,11 @@ select
   (select date_part('epoch', inserted_at) from moment) as inserted_at,
   (select count(*) from notified) as notified_count
 
+-- name: ring
+-- Tells the nodes that there are jobs in :queues. It writes nothing, so its commit waits for no disk.
+select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text)) as told
+from unnest(cast(:queues as text[])) as queue
+
 -- name: cancel_jobs
 -- Cancels the unfinished jobs among :ids at once. For a running attempt of one of our producers
 -- stopping_at is set: the job stays busy until its code has ended. Every node is told to look at

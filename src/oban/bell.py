@@ -1,0 +1,94 @@
+"""Telling the nodes of inserts: at once, and then not again for a few milliseconds.
+
+A notification takes a lock of the whole server until its transaction is on disk, so writers that
+notify commit one after the other. The first insert after a pause notifies by itself. What follows
+within the window is told once, at its end, by a statement that writes nothing and so holds the lock
+for no time.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from oban.job import Job, JobState
+
+#: Seconds between two notifications for a queue.
+WINDOW: Final = 0.005
+#: How exactly a loop keeps time, in seconds.
+CLOCK: Final = 0.001
+
+
+class Bell:
+    """Of one process, for the queues that it inserts into over connections of its own.
+
+    What is still to be told is lost with the process, as any notification may be: then a node finds
+    the job when it next looks by itself.
+    """
+
+    def __init__(self, ring: Callable[[list[str]], Awaitable[object]]) -> None:
+        self.ring = ring
+        self.begin(None)
+
+    def begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """An Oban may be used from one event loop after another: nothing is left of the last."""
+        self.loop = loop
+        #: When each queue's window ends.
+        self.until: dict[str, float] = {}
+        #: What was inserted quietly.
+        self.untold: set[str] = set()
+        self.ringing: set[asyncio.Task[object]] = set()
+
+    def is_due(self, jobs: Iterable[Job]) -> bool:
+        """Whether an insert of these jobs is to notify by itself; begins the window if it is."""
+        loop = asyncio.get_running_loop()
+        if loop is not self.loop:
+            self.begin(loop)
+        now = loop.time()
+        queues = {job.queue for job in jobs}
+        # When a job is due is told to the stagers, which is not for later.
+        quiet = all(job.state is JobState.AVAILABLE for job in jobs) and all(
+            now < self.until.get(queue, now) for queue in queues
+        )
+        if not quiet:
+            self.begin_windows(queues)
+        return not quiet
+
+    def inserted(self, jobs: Iterable[Job]) -> None:
+        """Jobs are in the table that no notification told of."""
+        self.untold |= {job.queue for job in jobs}
+        now = asyncio.get_running_loop().time()
+        if any(now >= self.until.get(queue, now) for queue in self.untold):
+            self.tell()
+
+    def begin_windows(self, queues: Iterable[str]) -> None:
+        loop = asyncio.get_running_loop()
+        for queue in queues:
+            self.until[queue] = loop.time() + WINDOW
+            loop.call_later(WINDOW, self.end_window, queue)
+
+    def end_window(self, queue: str) -> None:
+        if asyncio.get_running_loop().time() < self.until.get(queue, 0.0) - CLOCK:
+            return  # another has begun meanwhile
+        self.until.pop(queue, None)
+        if queue in self.untold:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of all that was inserted quietly."""
+        queues, self.untold = sorted(self.untold), set()
+        self.begin_windows(queues)
+        task = asyncio.ensure_future(self.ring_once(queues))
+        self.ringing.add(task)
+        task.add_done_callback(self.ringing.discard)
+
+    async def ring_once(self, queues: list[str]) -> None:
+        with suppress(Exception):  # a hint: the nodes look by themselves
+            await self.ring(queues)
+
+    async def flush(self) -> None:
+        """Tell at once what is still to be told."""
+        if self.untold:
+            self.tell()
+        if self.ringing:
+            await asyncio.wait(self.ringing)

@@ -1,0 +1,129 @@
+"""When the nodes are told of an insert: at once, and then not again for a moment."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from oban import Job
+from oban.bell import WINDOW, Bell
+
+
+class Nodes:
+    def __init__(self) -> None:
+        self.heard: list[list[str]] = []
+        self.error: Exception | None = None
+
+    async def ring(self, queues: list[str]) -> None:
+        self.heard.append(queues)
+        if self.error is not None:
+            raise self.error
+
+
+def jobs(*queues: str) -> list[Job]:
+    return [Job(worker="w", queue=queue) for queue in queues]
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    return Nodes()
+
+
+@pytest.fixture
+def bell(nodes: Nodes) -> Bell:
+    return Bell(nodes.ring)
+
+
+async def over(bell: Bell) -> None:
+    """Wait until every window has ended."""
+    async with asyncio.timeout(5):
+        while bell.until or bell.untold or bell.ringing:
+            await asyncio.sleep(WINDOW)
+
+
+async def test_who_comes_after_a_pause_tells_by_himself(bell: Bell, nodes: Nodes) -> None:
+    for _ in range(3):
+        assert bell.is_due(jobs("a"))
+        await over(bell)
+    assert nodes.heard == []
+
+
+async def test_what_follows_at_once_is_told_together_when_the_window_ends(
+    bell: Bell, nodes: Nodes
+) -> None:
+    assert bell.is_due(jobs("a"))
+    assert bell.is_due(jobs("b"))
+    for queue in ("a", "b", "a"):
+        assert not bell.is_due(jobs(queue))
+        bell.inserted(jobs(queue))
+    assert nodes.heard == []
+    await over(bell)
+    assert nodes.heard == [["a", "b"]]
+
+
+async def test_an_insert_that_ends_after_the_window_is_told_then(bell: Bell, nodes: Nodes) -> None:
+    assert bell.is_due(jobs("a"))
+    assert not bell.is_due(jobs("a"))
+    await over(bell)  # and the insert is still on its way
+    bell.inserted(jobs("a"))
+    await over(bell)
+    assert nodes.heard == [["a"]]
+
+
+async def test_it_never_ends_while_inserts_follow_each_other_and_none_is_forgotten(
+    bell: Bell, nodes: Nodes
+) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert bell.is_due(jobs("a"))
+    while loop.time() < began + 10 * WINDOW:
+        if not bell.is_due(jobs("a")):
+            bell.inserted(jobs("a"))
+        await asyncio.sleep(WINDOW / 10)
+    if not bell.is_due(jobs("a")):
+        bell.inserted(jobs("a"))
+    took = loop.time() - began
+    await over(bell)
+    assert 1 <= len(nodes.heard) <= took / WINDOW + 2
+    assert not bell.untold
+
+
+async def test_one_queue_does_not_keep_another_waiting(bell: Bell) -> None:
+    assert bell.is_due(jobs("a"))
+    assert bell.is_due(jobs("a", "b"))
+    assert not bell.is_due(jobs("a", "b"))
+    await over(bell)
+
+
+async def test_when_a_job_is_due_is_always_told(bell: Bell) -> None:
+    later = Job(worker="w", queue="a", scheduled_at=datetime.now(UTC) + timedelta(seconds=1))
+    for _ in range(3):
+        assert bell.is_due([later, *jobs("a")])
+    await over(bell)
+
+
+async def test_at_the_end_what_is_left_is_told(bell: Bell, nodes: Nodes) -> None:
+    await bell.flush()
+    assert bell.is_due(jobs("a"))
+    assert not bell.is_due(jobs("a"))
+    bell.inserted(jobs("a"))
+    await bell.flush()
+    assert nodes.heard == [["a"]]
+    await over(bell)
+
+
+async def test_a_database_that_is_away_fails_nobody(bell: Bell, nodes: Nodes) -> None:
+    nodes.error = RuntimeError("away")
+    assert bell.is_due(jobs("a"))
+    bell.inserted(jobs("a"))
+    await bell.flush()
+    await over(bell)
+    assert nodes.heard == [["a"]]
+
+
+def test_windows_of_one_loop_are_none_of_the_next(bell: Bell) -> None:
+    async def insert() -> bool:
+        return bell.is_due(jobs("a"))
+
+    assert asyncio.run(insert())
+    assert asyncio.run(insert())
