@@ -94,8 +94,11 @@ def check(
     for output in outputs:
         for line in output.splitlines():
             if line.startswith("oban.producer.stale "):
-                job = numbers.get(json.loads(line.partition(" ")[2])["job_id"], -1)
+                ack = json.loads(line.partition(" ")[2])
+                job = numbers.get(ack["job_id"], -1)
                 report.refused += 1
-                if len(by_job.get(job, ())) < 2 and job not in touched:
+                # What had only waited in a process that was taken for dead has run once, elsewhere.
+                needed = 1 if ack["state"] == "available" else 2
+                if len(by_job.get(job, ())) < needed and job not in touched:
                     report.unexplained += 1
                     report.notes.append(f"refused without a reason: {line}")

@@ -19,6 +19,11 @@ from tests.faults.processes import Process
 from oban import Job, Oban
 
 #: Quick enough that a death is found within seconds; the proportions are those of the defaults.
+#: Some of those that have not ended, with all that is known of them.
+UNFINISHED = """
+select cast(to_jsonb(job) as text) from oban_jobs as job
+where state not in ('completed', 'cancelled', 'discarded') limit 3
+"""
 REFRESHER = {"interval": 0.6, "max_age": 2.0}
 QUEUES = {"default": 20, "other": 20}
 
@@ -134,6 +139,8 @@ class Cluster:
         while left := await asyncio.to_thread(self.unfinished):
             if time.monotonic() > ends:
                 self.fail(f"{left} jobs have not ended after {deadline:g} s")
+                for row in self.query(UNFINISHED):
+                    self.fail(f"not ended: {row[0]}")
                 return
             await asyncio.sleep(0.1)
 

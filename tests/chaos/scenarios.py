@@ -42,7 +42,7 @@ def many(base: int, scale: float) -> int:
 @scenario("SIGKILL of workers, and of the leader, again and again")
 async def killed(cluster: Cluster, server: Server, scale: float) -> None:
     await together(cluster.start() for _ in range(3))
-    count = many(24_000, scale)
+    count = many(60_000, scale)
     await cluster.enqueue(count, seconds=0.002)
     await cluster.enqueue(40, seconds=3.0)
     for _ in range(many(6, scale)):

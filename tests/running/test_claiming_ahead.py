@@ -197,6 +197,29 @@ async def test_a_job_that_is_cancelled_or_gone_while_it_waits_never_runs(
     assert starts.count(victim.id) == (how == "cancelled")
 
 
+@pytest.mark.parametrize("delicate", [{"max_attempts": 1}, {"meta": {"crashes": 1}}])
+async def test_a_job_that_a_death_would_cost_too_much_is_not_kept_waiting(
+    client: Oban, running: Running, delicate: dict[str, Any]
+) -> None:
+    async with running(queues={"default": {"limit": LIMIT, "paused": True}}) as oban:
+        producer = producer_of(oban)
+        plain = [Gated.new() for _ in range(LIMIT + 1)]
+        jobs = await client.enqueue_many(plain, Gated.new(**delicate), Gated.new())
+        producer.pause(False)
+        producer.slots.ahead.rate = 1_000_000
+        producer.slots.ahead.since = float("inf")  # it stays like this
+
+        async def settled() -> bool:
+            return await states(client, jobs) == ["executing"] * 3 + ["available"] * 2
+
+        await eventually(settled)
+        assert producer.slots.ahead.keys() == [(jobs[LIMIT].id, 1)]
+        assert producer.slots.demand() == 0
+        Gated.gate.set()
+        for job in jobs:
+            assert (await reached(client, job, "completed")).attempt == 1
+
+
 # How many
 
 

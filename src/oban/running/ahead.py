@@ -4,13 +4,20 @@ When jobs are short a round trip takes longer than they do, and a queue that cla
 slots alone waits most of the time. So it also claims what it will start within the next `WINDOW`
 seconds, by the rate at which its jobs have just ended. A job that takes longer than that is never
 claimed ahead: the rate is then too small for one.
+
+Should the process die, nobody can tell which of these had begun, and their attempts count. So a job
+that is at its last attempt, or was in the hands of a process that died, is never kept waiting, and
+while there are such jobs nothing is claimed ahead.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import islice, takewhile
 from typing import Final, Literal
 
 from oban.job import Job
 from oban.outcome import AttemptKey
+from oban.running.executor import count
 
 #: What is claimed ahead starts within so many seconds, as far as anybody can tell.
 WINDOW: Final = 0.05
@@ -28,6 +35,8 @@ class Ahead:
     def __init__(self, claim_ahead: int | Literal["auto"]) -> None:
         self.most = MOST if claim_ahead == "auto" else claim_ahead
         self.waiting: deque[tuple[Job, float]] = deque()
+        #: Whether the last claim brought a job that may not wait.
+        self.is_careful = False
         #: Jobs that end per second, and since when how many have.
         self.rate = 0.0
         self.since = 0.0
@@ -48,7 +57,13 @@ class Ahead:
 
     def room(self, limit: int) -> int:
         """How many may wait. None at a limit of one: who asks for that wants strict order."""
-        return min(self.most, int(self.rate * WINDOW)) if limit > 1 else 0
+        if limit == 1 or self.is_careful:
+            return 0
+        return min(self.most, int(self.rate * WINDOW))
+
+    def add(self, jobs: Sequence[Job], now: float) -> None:
+        self.waiting.extend((job, now) for job in jobs)
+        self.is_careful = any(map(may_not_wait, jobs))
 
     def is_overdue(self, now: float) -> bool:
         """Whether the first has waited for longer than it was claimed for."""
@@ -61,6 +76,13 @@ class Ahead:
         self.rate = 0.0
         return jobs
 
+    def take_unwilling(self) -> list[Job]:
+        """Take out the first that may not wait, and all behind it, so that the order stays."""
+        kept = deque(takewhile(lambda entry: not may_not_wait(entry[0]), self.waiting))
+        jobs = [job for job, _ in islice(self.waiting, len(kept), None)]
+        self.waiting = kept
+        return jobs
+
     def take_out(self, key: AttemptKey) -> Job | None:
         """Take out one, None if it does not wait here."""
         for entry in self.waiting:
@@ -68,3 +90,7 @@ class Ahead:
                 self.waiting.remove(entry)
                 return entry[0]
         return None
+
+
+def may_not_wait(job: Job) -> bool:
+    return job.attempt >= job.max_attempts or count(job, "crashes") > 0

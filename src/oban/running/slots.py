@@ -69,9 +69,10 @@ class Slots:
 
     def put(self, claimed: Sequence[Job]) -> None:
         """Start what was claimed, in order, and keep the rest for the slots to come."""
-        now = time.monotonic()
-        self.ahead.waiting.extend((job, now) for job in claimed)
+        self.ahead.add(claimed, time.monotonic())
         self.fill()
+        if self.ahead.is_careful:
+            self.give_back(self.ahead.take_unwilling())
         if self.ahead:
             asyncio.get_running_loop().call_later(PATIENCE, self.look_at_waiting)
 
@@ -81,10 +82,10 @@ class Slots:
             self.give_back_waiting()
         while self.ahead and len(self.runs) < self.limit:
             job, _ = self.ahead.waiting.popleft()
-            if not self.solitude.closed or self.solitude.wanted_for(job):
-                self.start(job)
-            else:
+            if self.solitude.closed:  # even another suspect is for a process that is free
                 self.ended(given_back(job))
+            else:
+                self.start(job)
 
     def look_at_waiting(self) -> None:
         if self.ahead.is_overdue(time.monotonic()):
@@ -92,7 +93,10 @@ class Slots:
 
     def give_back_waiting(self) -> None:
         """Let others run what was claimed ahead."""
-        for job in self.ahead.take_all():
+        self.give_back(self.ahead.take_all())
+
+    def give_back(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
             self.ended(given_back(job))
 
     def start(self, job: Job) -> None:
