@@ -15,6 +15,8 @@ from oban.job import Job, JobState
 
 #: Seconds between two notifications for a queue.
 WINDOW: Final = 0.005
+#: Seconds that telling may take at the end.
+FLUSHING: Final = 1.0
 #: How exactly a loop keeps time, in seconds.
 CLOCK: Final = 0.001
 
@@ -91,4 +93,4 @@ class Bell:
         if self.untold:
             self.tell()
         if self.ringing:
-            await asyncio.wait(self.ringing)
+            await asyncio.wait(self.ringing, timeout=FLUSHING)

@@ -210,13 +210,15 @@ class Heart:
                 loop.end()
             if tasks:
                 await asyncio.wait(tasks, timeout=SIGNING_OFF)
+            is_answered = all(task.done() for task in tasks[:1])  # the beats share its session
             for task in tasks:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)  # a session serves one at a time
-            with contextlib.suppress(Exception):  # a record that stays is forgotten after a day
-                async with asyncio.timeout(SIGNING_OFF):
-                    await self.sign_off(session)
+            if is_answered:
+                with contextlib.suppress(Exception):  # a record that stays is forgotten after a day
+                    async with asyncio.timeout(SIGNING_OFF):
+                        await self.sign_off(session)
             await session.close()
 
     async def until_told(self, leave: asyncio.Event) -> None:
