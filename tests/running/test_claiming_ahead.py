@@ -64,15 +64,46 @@ async def test_many_short_jobs_take_few_turns_whatever_the_limit(
 ) -> None:
     jobs = await client.enqueue_many(Short.new() for _ in range(2000))
     async with running(queues={"default": LIMIT}):
-
-        async def done() -> bool:
-            return not await client.list_jobs(JobFilter(states=["available", "executing"], limit=1))
-
-        await eventually(done, 20)
+        await eventually(lambda: done(client), 20)
     turns = named(events, "oban.producer.get.stop")
     assert len(turns) < len(jobs) / LIMIT / 4
     started = [each["job"].id for each in named(events, "oban.job.start")]
     assert started == [job.id for job in jobs]
+
+
+async def test_what_goes_back_is_claimed_again_before_what_stands_behind_it(
+    client: Oban, running: Running, events: list[Any]
+) -> None:
+    jobs = await client.enqueue_many(Short.new() for _ in range(1000))
+    async with running(queues={"default": LIMIT}) as oban:
+        producer = producer_of(oban)
+        given_back = 0
+        while not await done(client):
+            given_back += len(producer.slots.ahead)
+            producer.slots.give_back_waiting()
+            await asyncio.sleep(0.005)
+    assert given_back > 0
+    started = [each["job"].id for each in named(events, "oban.job.start")]
+    assert started == [job.id for job in jobs]
+
+
+async def test_one_that_goes_back_and_whose_row_is_locked_keeps_no_other_waiting(
+    client: Oban, running: Running, oban_dsn: str
+) -> None:
+    async with running(queues={"default": LIMIT}) as oban:
+        jobs = await holding(client, oban, 1)
+        producer = producer_of(oban)
+        producer.slots.ahead.room = lambda limit: 0  # type: ignore[method-assign]
+        with psycopg.connect(oban_dsn) as locking:
+            locking.execute("select from oban_jobs where id = %s for update", [jobs[-1].id])
+            producer.slots.give_back_waiting()
+            Gated.gate.set()
+            await reached(client, await client.enqueue(Short.new()), "completed")
+        await reached(client, jobs[-1], "completed")
+
+
+async def done(client: Oban) -> bool:
+    return not await client.list_jobs(JobFilter(states=["available", "executing"], limit=1))
 
 
 async def test_with_claim_ahead_zero_no_more_is_claimed_than_can_start(

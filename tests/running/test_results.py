@@ -271,6 +271,7 @@ class Impatient(Worker):
         return 0.05
 
 
+@pytest.mark.hears("the job is heard of, and the stager looks once a minute")
 async def test_who_wants_to_run_again_in_a_moment_is_not_kept_until_the_next_look(
     running: Running,
 ) -> None:

@@ -215,13 +215,18 @@ class Producer:
             await self.stop_suspects()
         self.last_turn = time.monotonic()
         self.slots.ahead.measure(self.last_turn)
-        demand = self.demand()
+        # What goes back is not there yet for a claim in the same statement, and comes first.
+        goes_back = self.turns.gives_back()
+        demand = 0 if goes_back else self.demand()
         claimed = await self.turns.take(demand)
         self.is_more = len(claimed) >= demand > 0
         if claimed:
             self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
-            self.slots.put(claimed)
-        if self.turns.ready() or (self.is_more and self.demand()):
+            if self.turns.gives_back():  # something has since, which stands before these
+                self.slots.give_back(claimed)
+            else:
+                self.slots.put(claimed)
+        if goes_back or self.turns.ready() or (self.is_more and self.demand()):
             self.wake()
 
     def demand(self) -> int:

@@ -21,7 +21,7 @@ from oban import telemetry
 from oban.engines.base import Engine
 from oban.engines.values import Head, Place, ProducerIdentity, Turn
 from oban.errors import DataRefused
-from oban.job import Job
+from oban.job import Job, JobState
 from oban.outcome import Ack, AttemptKey
 
 #: Acks in one statement; more wait for the next turn.
@@ -87,6 +87,12 @@ class Turns:
     def unsaved(self) -> list[Ack]:
         """What has ended here and may be executing by its row."""
         return [*self.acks, *self.refused.values()]
+
+    def gives_back(self) -> bool:
+        """Whether jobs go back with the next turn, but for those whose row somebody has locked."""
+        return any(
+            ack.state is JobState.AVAILABLE and ack.key not in self.held for ack in self.acks
+        )
 
     def ready(self) -> bool:
         """Whether there is something to save that need not wait for somebody else."""
