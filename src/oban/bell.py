@@ -13,8 +13,11 @@ from typing import Final
 
 from oban.job import Job, JobState
 
-#: Seconds between two notifications for a queue.
+#: Seconds between two notifications for a queue, at least; more where telling takes long.
 WINDOW: Final = 0.005
+LONGEST_WINDOW: Final = 0.05
+#: The part of its time that a process may spend telling.
+SHARE: Final = 0.1
 #: Seconds that telling may take at the end.
 FLUSHING: Final = 1.0
 #: How exactly a loop keeps time, in seconds.
@@ -35,6 +38,7 @@ class Bell:
     def begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """An Oban may be used from one event loop after another: nothing is left of the last."""
         self.loop = loop
+        self.window = WINDOW
         #: When each queue's window ends.
         self.until: dict[str, float] = {}
         #: What was inserted quietly.
@@ -66,8 +70,8 @@ class Bell:
     def begin_windows(self, queues: Iterable[str]) -> None:
         loop = asyncio.get_running_loop()
         for queue in queues:
-            self.until[queue] = loop.time() + WINDOW
-            loop.call_later(WINDOW, self.end_window, queue)
+            self.until[queue] = loop.time() + self.window
+            loop.call_later(self.window, self.end_window, queue)
 
     def end_window(self, queue: str) -> None:
         if asyncio.get_running_loop().time() < self.until.get(queue, 0.0) - CLOCK:
@@ -85,8 +89,12 @@ class Bell:
         task.add_done_callback(self.ringing.discard)
 
     async def ring_once(self, queues: list[str]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         with suppress(Exception):  # a hint: the nodes look by themselves
             await self.ring(queues)
+        took = loop.time() - began
+        self.window = min(LONGEST_WINDOW, max(WINDOW, took / SHARE))
 
     async def flush(self) -> None:
         """Tell at once what is still to be told."""

@@ -30,6 +30,8 @@ JobOrId = Job | int
 Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
 
 STREAM_BATCH: Final = 5_000
+#: Jobs that are built without a look at the event loop.
+STREAM_SLICE: Final = 250
 
 
 class Client:
@@ -299,7 +301,10 @@ async def batches(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[lis
             yield batch
         return
     source = iter(jobs)
-    while batch := list(islice(source, STREAM_BATCH)):
+    while batch := list(islice(source, STREAM_SLICE)):
+        while len(batch) < STREAM_BATCH and (more := list(islice(source, STREAM_SLICE))):
+            batch += more
+            await asyncio.sleep(0)  # what is on its way moves on
         yield batch
 
 

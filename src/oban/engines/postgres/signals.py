@@ -22,7 +22,7 @@ from oban.errors import DatabaseUnavailable
 LABEL: Final = "oban listen"
 PROBE_LABEL: Final = "oban probe"
 #: Seconds of silence after which the connection is asked whether it is still there.
-QUIET: Final = 15.0
+QUIET: Final = 20.0
 #: Seconds that a notification sent to ourselves may take to arrive.
 ARRIVAL: Final = 5.0
 #: So many failures in a row are told; the first is often over with the next try.
