@@ -278,3 +278,12 @@ async def test_who_wants_to_run_again_in_a_moment_is_not_kept_until_the_next_loo
     async with running(stager={"interval": 60}) as oban:
         job = await reached(oban, await oban.enqueue(Impatient.new()), "completed", deadline=5)
     assert (job.attempt, job.meta) == (2, {"snoozed": 1})
+
+
+async def test_the_traceback_that_is_kept_begins_with_the_workers_own_code(
+    running: Running,
+) -> None:
+    job = await run(running, Raising.new(), "retryable")
+    text = job.errors[0]["error"]
+    assert text.splitlines()[1].strip().startswith(f'File "{__file__}"')
+    assert text.count("  File ") == 1

@@ -5,6 +5,8 @@ import inspect
 import time
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
+from types import TracebackType
 from typing import Any, Final
 
 from oban import telemetry
@@ -19,6 +21,8 @@ from oban.running.threads import Returned, Threads
 from oban.text import bounded
 from oban.worker import Definition
 
+#: Modules of ours that lie between the task of a job and the worker's code.
+OURS: Final = ("oban.running.", "oban.worker.")
 #: After so many tries on nodes that do not know its worker a job is discarded.
 MAX_UNKNOWN: Final = 20
 #: Seconds that an asynchronous `backoff` may take.
@@ -46,7 +50,7 @@ class Executor:
         started = time.monotonic_ns()
         announce_start(run.job, started)
         definition: Definition | None = None
-        error: BaseException | None = None
+        failure: Failure | None = None
         try:
             definition = self.find(run.job)
             ack = conclude(run.job, await self.call(definition, run))
@@ -55,17 +59,18 @@ class Executor:
         except asyncio.CancelledError as cancelled:
             if run.is_abandoned():
                 raise
-            # Stopped as somebody asked, it has not failed.
-            error = cancelled if run.stop is None else None
-            ack = await self.fail(run, cancelled)
-        except BaseException as failure:  # noqa: BLE001  # foreign code
-            error = failure
-            if definition is None and isinstance(failure, UnknownWorker):
-                ack = unknown_worker(run.job, failure)
+            failure = Failure(cancelled)
+            ack = await self.fail(run, failure)
+            if run.stop is not None:
+                failure = None  # stopped as somebody asked, it has not failed
+        except BaseException as error:  # noqa: BLE001  # foreign code
+            failure = Failure(error)
+            if definition is None and isinstance(error, UnknownWorker):
+                ack = unknown_worker(run.job, error)
             else:
                 ack = await self.fail(run, failure)
-        announce_end(run.job, ack, error, started)
-        return ack, error
+        announce_end(run.job, ack, failure, started)
+        return ack, None if failure is None else failure.error
 
     def find(self, job: Job) -> Definition:
         if trouble := job.extra.get("unreadable"):
@@ -84,14 +89,14 @@ class Executor:
             return await returned.value
         return returned.value
 
-    async def fail(self, run: Run, error: BaseException) -> Ack:
+    async def fail(self, run: Run, failure: "Failure") -> Ack:
         """The Ack of an attempt that raised."""
         job = run.job
         if run.stop is StopReason.SHUTDOWN:
             return given_back(job)
         if run.stop is StopReason.CANCELLED:
-            return acknowledge(job, JobState.CANCELLED, error=describe(error))
-        ack = failed(job, error)
+            return acknowledge(job, JobState.CANCELLED, error=failure.text)
+        ack = failed(job, failure)
         if ack.state is JobState.RETRYABLE:
             return replace(ack, delay=await self.backoff(job))
         return ack
@@ -103,9 +108,11 @@ class Executor:
             definition = self.find(job)
             if definition.backoff is None:
                 return default
-            async with asyncio.timeout(BACKOFF_PATIENCE):
-                given = definition.backoff(job)
-                delay = seconds("backoff", await given if inspect.isawaitable(given) else given)
+            given = definition.backoff(job)
+            if inspect.isawaitable(given):
+                async with asyncio.timeout(BACKOFF_PATIENCE):
+                    given = await given
+            delay = seconds("backoff", given)
             if delay < 0:
                 raise InvalidJob(f"backoff is {delay}; it is 0 or more seconds")
         except KeyboardInterrupt:
@@ -150,12 +157,36 @@ def conclude(job: Job, value: object) -> Ack:
             return acknowledge(job, JobState.COMPLETED)
 
 
-def failed(job: Job, error: BaseException) -> Ack:
+class Failure:
+    """What a job raised, described once for all who tell of it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    @cached_property
+    def told(self) -> telemetry.Metadata:
+        return telemetry.describe_error(self.error, since=workers_part(self.error.__traceback__))
+
+    @property
+    def text(self) -> str:
+        """The traceback, in a form that the database takes."""
+        return bounded(str(self.told["traceback"]))
+
+
+def workers_part(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback from where the worker's own code begins; all of it, if it never did."""
+    part = traceback
+    while part is not None and str(part.tb_frame.f_globals.get("__name__")).startswith(OURS):
+        part = part.tb_next
+    return part or traceback
+
+
+def failed(job: Job, failure: Failure) -> Ack:
     """Retryable by the default backoff while attempts are left, else discarded."""
     if job.attempt >= job.max_attempts:
-        return acknowledge(job, JobState.DISCARDED, error=describe(error))
+        return acknowledge(job, JobState.DISCARDED, error=failure.text)
     delay = default_backoff(job.attempt, job.max_attempts)
-    return acknowledge(job, JobState.RETRYABLE, error=describe(error), delay=delay)
+    return acknowledge(job, JobState.RETRYABLE, error=failure.text, delay=delay)
 
 
 def given_back(job: Job) -> Ack:
@@ -200,18 +231,13 @@ def reason(given: object) -> str:
     return bounded(given if isinstance(given, str) else repr(given))
 
 
-def describe(error: BaseException) -> str:
-    """The whole traceback, in a form that the database takes."""
-    return bounded(telemetry.describe_error(error)["traceback"])
-
-
 def announce_start(job: Job, started: int) -> None:
     if telemetry.listening("oban.job.start"):
         telemetry.execute("oban.job.start", {"job": job, "monotonic_time": started})
 
 
-def announce_end(job: Job, ack: Ack, error: BaseException | None, started: int) -> None:
-    name = "oban.job.stop" if error is None else "oban.job.exception"
+def announce_end(job: Job, ack: Ack, failure: Failure | None, started: int) -> None:
+    name = "oban.job.stop" if failure is None else "oban.job.exception"
     if not telemetry.listening(name):
         return
     now = time.monotonic_ns()
@@ -222,8 +248,8 @@ def announce_end(job: Job, ack: Ack, error: BaseException | None, started: int) 
         "queue_time": queue_time(job),
         "monotonic_time": now,
     }
-    if error is not None:
-        metadata |= telemetry.describe_error(error)
+    if failure is not None:
+        metadata |= failure.told
     telemetry.execute(name, metadata)
 
 

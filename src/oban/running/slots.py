@@ -10,7 +10,7 @@ from oban.job import Job
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.ahead import PATIENCE, Ahead
-from oban.running.executor import Executor, failed, given_back, never_begun
+from oban.running.executor import Executor, Failure, failed, given_back, never_begun
 from oban.running.run import Run, StopReason
 from oban.running.solitude import Solitude
 
@@ -122,7 +122,7 @@ class Slots:
             ack = given_back(run.job)
         else:
             error = task.exception()
-            ack = task.result() if error is None else failed(run.job, error)
+            ack = task.result() if error is None else failed(run.job, Failure(error))
         self.ended(ack)
         self.ahead.ended_count += 1
         self.look_at_waiting()

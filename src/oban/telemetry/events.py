@@ -93,14 +93,17 @@ def span(prefix: str, metadata: Mapping[str, Any] | None = None) -> "Span":
     return _SILENCE
 
 
-def describe_error(error: BaseException) -> Metadata:
-    """What an `.exception` event says about an error, whatever its own `__str__` does."""
+def describe_error(error: BaseException, since: TracebackType | None = None) -> Metadata:
+    """What an `.exception` event says about an error, whatever its own `__str__` does.
+
+    The traceback begins with `since`, or with where the error was caught.
+    """
     try:
         message = str(error)
     except Exception as broken:  # noqa: BLE001  # an error's text is a stranger's code
         message = f"<{type(broken).__name__} in __str__>"
     try:
-        lines = traceback.format_exception(error)
+        lines = traceback.format_exception(type(error), error, since or error.__traceback__)
     except Exception as broken:  # noqa: BLE001  # so are its notes
         lines = [f"{type(error).__name__}: {message} <{type(broken).__name__} in its traceback>\n"]
     return {
