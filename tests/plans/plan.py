@@ -62,6 +62,11 @@ class Plan:
         return int(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
 
     @property
+    def log_records(self) -> int:
+        """What was written to the server's log: a change of a row or of an index entry each."""
+        return int(self.explained["Plan"]["WAL Records"])
+
+    @property
     def compiled(self) -> bool:
         """Whether its cost seemed high enough to compile it, which takes longer than to run it."""
         return "JIT" in self.explained
@@ -116,5 +121,5 @@ def explain(connection: psycopg.Connection[Any], statement: Statement) -> Plan:
 def explaining(name: str, statement: Statement) -> sql.Composed:
     """What carries out a prepared statement and tells how."""
     values = sql.SQL(", ").join(map(sql.Literal, statement.values))
-    query = sql.SQL("explain (analyze, buffers, timing off, format json) execute {}({})")
+    query = sql.SQL("explain (analyze, buffers, wal, timing off, format json) execute {}({})")
     return query.format(sql.Identifier(name), values)

@@ -182,3 +182,17 @@ async def test_only_statements_that_read_no_history_are_prepared(
     await session.close()
     blocks = engine.sql.blocks
     assert prepared == {blocks["turn"].numbered, blocks["insert_jobs"].numbered}
+
+
+def test_a_jobs_life_is_few_changes_of_rows_and_index_entries(
+    large: psycopg.Connection[Any],
+) -> None:
+    """An insert and two entries; then twice a lock, a new version of the row and three entries."""
+    jobs = [Job(worker="Worker", queue="q1") for _ in range(100)]
+    (inserted,) = plans(large, ENGINE.insert(jobs), "force_generic_plan")
+    (claimed,) = plans(large, ENGINE.turn(PRODUCER, [], 100), "force_generic_plan")
+    mine = acks(running_attempts(large)[:100])
+    (ended,) = plans(large, ENGINE.turn(PRODUCER, mine, 0), "force_generic_plan")
+    assert inserted.log_records / 100 <= 4
+    assert claimed.log_records / 100 <= 6
+    assert ended.log_records / len(mine) <= 6
