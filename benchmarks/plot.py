@@ -66,7 +66,7 @@ def draw_panel(axis: Any, panel: Panel, figures: Figures) -> None:
         middle = each.median or 0.0
         axis.barh(place, middle, color=COLOURS[kind(system)], height=0.66)
         axis.hlines(place, min(each.values), max(each.values), color=TEXT, linewidth=1)
-        label = f" {number(middle)}"
+        label = f"  {number(middle)}"
         axis.text(max(each.values), place, label, va="center", color=TEXT, fontsize=8)
     axis.set_yticks(range(len(bars)), [label_of(system) for system, _ in bars], fontsize=8)
     unit = next(each.unit for each in SCENARIOS if each.name == panel.scenario)
@@ -91,6 +91,7 @@ def scale(axis: Any, values: Sequence[float]) -> bool:
         axis.set_xlim(min(values) / 2, max(values) * 4)
     else:
         axis.set_xlim(0, max(values, default=1.0) * 1.22)
+        axis.locator_params(axis="x", nbins=4)  # more do not fit side by side
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     return logarithmic
 
