@@ -32,8 +32,10 @@ class Gated(Worker):
 
 
 @pytest.fixture(autouse=True)
-def gate() -> None:
+def gate(monkeypatch: pytest.MonkeyPatch) -> None:
     Gated.gate = asyncio.Event()
+    # On a slow machine finding a job may take long; then order waits for the next look.
+    monkeypatch.setattr("oban.running.turns.LITTERED", 3600)
 
 
 def producer_of(oban: Oban) -> Producer:
