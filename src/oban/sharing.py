@@ -53,7 +53,7 @@ class Sharing:
             self.begin(loop)
         if not self.under_way:
             return await self.enqueue_alone(job, notify=notify)
-        waiting = Waiting(job, notify, loop.create_future())
+        waiting = Waiting(job, bool(notify), loop.create_future())
         self.waiting.append(waiting)
         if self.stalled is None:
             self.stalled = loop.call_later(STALLED, self.depart)

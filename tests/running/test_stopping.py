@@ -5,11 +5,12 @@ import threading
 import time
 from typing import Any
 
+import psycopg
 import pytest
-from tests.running.support import Running, reached, soon
+from tests.running.support import Running, eventually, reached, soon
 
 from oban import Job, Oban, Worker, worker
-from oban.errors import DatabaseUnavailable, NotStarted
+from oban.errors import DatabaseUnavailable, NotStarted, ObanError
 
 SEEN: dict[str, Any] = {}
 
@@ -201,3 +202,26 @@ async def test_stop_and_cancel_while_a_start_fails() -> None:
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+
+
+async def test_a_producer_with_something_still_on_its_way_stays_known_as_ours(
+    running: Running, oban_dsn: str
+) -> None:
+    """A claim may yet be committed, and without the record nobody could rescue its job."""
+    queues = {"settled": 1, "unsettled": 1}
+    async with running(queues=queues, shutdown_grace_period=0.5) as oban:
+        producer = oban.producers["unsettled"]
+
+        async def rests() -> bool:
+            return producer.last_turn > 0 and not producer.unsettled
+
+        await eventually(rests)
+        producer.turns.unsettled = True
+
+        async def fails(_: object) -> bool:
+            raise ObanError("the database does not say")
+
+        producer.turns.settle = fails  # type: ignore[assignment, method-assign]
+    with psycopg.connect(oban_dsn) as connection:
+        rows = connection.execute("select queue from oban_owners").fetchall()
+    assert rows == [("unsettled",)]

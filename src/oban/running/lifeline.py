@@ -159,7 +159,10 @@ class Lifeline(Loop):
             telemetry.execute("oban.lifeline.refused", metadata)
 
         self.refused.update(dict.fromkeys(uuids, time.monotonic() + REFUSED_REST))
-        await isolate(await self.session.execute(self.engine.attempts_of(uuids)), rescue, tell)
+        attempts = await self.session.execute(self.engine.attempts_of(uuids))
+        if not await isolate(attempts, rescue, tell):
+            for uuid in uuids:  # mended meanwhile: a row that was locked need not wait
+                del self.refused[uuid]
         return rescued
 
     async def rescue_old(self, age: float) -> None:

@@ -78,7 +78,10 @@ class Queues:
             producer.drain()
 
     async def close(self, grace: float, *, exiting: bool) -> None:
-        """Stop all within one grace period."""
+        """Stop all within one grace period.
+
+        They stay listed: the heartbeat, which ends after them, has to know what is unsettled.
+        """
         self.closing = True
         producers, retiring = self.producers(), list(self.leaving.values())
         loops = [self.loops[each] for each in producers]
@@ -90,7 +93,6 @@ class Queues:
             producer.stop(loop, grace, exiting=exiting)
             for producer, loop in zip(producers, loops, strict=True)
         )
-        self.active, self.leaving, self.loops = {}, {}, {}
 
 
 async def together(work: Iterable[Any]) -> None:

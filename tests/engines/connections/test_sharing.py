@@ -89,6 +89,11 @@ async def test_who_asks_for_no_notification_gets_none(client: Oban, heard: Heard
     assert len(await stored(client)) == 20
 
 
+async def test_a_notify_that_is_no_bool_is_taken_for_one(client: Oban) -> None:
+    jobs = (client.enqueue(job, notify=1) for job in numbered(5))  # type: ignore[arg-type]
+    assert len(await asyncio.gather(*jobs)) == 5
+
+
 async def test_a_call_with_a_connection_is_part_of_its_transaction_alone(
     oban_dsn: str, client: Oban
 ) -> None:
