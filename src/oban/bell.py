@@ -43,7 +43,7 @@ class Bell:
         self.until: dict[str, float] = {}
         #: What was inserted quietly.
         self.untold: set[str] = set()
-        self.ringing: set[asyncio.Task[object]] = set()
+        self.ringing: asyncio.Task[object] | None = None
 
     def is_due(self, jobs: Iterable[Job]) -> bool:
         """Whether an insert of these jobs is to notify by itself; begins the window if it is."""
@@ -63,9 +63,7 @@ class Bell:
     def inserted(self, jobs: Iterable[Job]) -> None:
         """Jobs are in the table that no notification told of."""
         self.untold |= {job.queue for job in jobs}
-        now = asyncio.get_running_loop().time()
-        if any(now >= self.until.get(queue, now) for queue in self.untold):
-            self.tell()
+        self.tell_if_due()
 
     def begin_windows(self, queues: Iterable[str]) -> None:
         loop = asyncio.get_running_loop()
@@ -80,13 +78,24 @@ class Bell:
         if queue in self.untold:
             self.tell()
 
+    def tell_if_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if any(now >= self.until.get(queue, now) for queue in self.untold):
+            self.tell()
+
     def tell(self) -> None:
-        """Tell of all that was inserted quietly."""
+        """Tell of all that was inserted quietly, unless that is being done: then right after it."""
+        if self.ringing is not None:
+            return
         queues, self.untold = sorted(self.untold), set()
         self.begin_windows(queues)
-        task = asyncio.ensure_future(self.ring_once(queues))
-        self.ringing.add(task)
-        task.add_done_callback(self.ringing.discard)
+        self.ringing = asyncio.ensure_future(self.ring_once(queues))
+        self.ringing.add_done_callback(self.rang)
+
+    def rang(self, ringing: asyncio.Task[object]) -> None:
+        if ringing is self.ringing:
+            self.ringing = None
+            self.tell_if_due()
 
     async def ring_once(self, queues: list[str]) -> None:
         loop = asyncio.get_running_loop()
@@ -98,7 +107,16 @@ class Bell:
 
     async def flush(self) -> None:
         """Tell at once what is still to be told."""
-        if self.untold:
+        loop, untold = asyncio.get_running_loop(), self.untold
+        if loop is not self.loop:
+            self.begin(loop)
+            self.untold = untold
+        until = loop.time() + FLUSHING
+        while self.untold or self.ringing is not None:
             self.tell()
-        if self.ringing:
-            await asyncio.wait(self.ringing, timeout=FLUSHING)
+            assert self.ringing is not None
+            left = until - loop.time()
+            _, late = await asyncio.wait([self.ringing], timeout=max(left, 0.0))
+            if late:
+                return
+            await asyncio.sleep(0)  # its callback runs

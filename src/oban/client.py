@@ -46,8 +46,8 @@ class Client:
         self.name = name
         self.engine = engine
         self.executor = executor
-        self.bell = Bell(lambda queues: engine.execute(engine.ring(queues)))
         self.sharing = Sharing(self.insert)
+        self.bell = Bell(self.ring)
 
     # Enqueue
 
@@ -71,6 +71,9 @@ class Client:
         if notify and not is_told:
             self.bell.inserted(jobs)
         return inserted
+
+    async def ring(self, queues: Sequence[str]) -> None:
+        await self.sharing.run_between(lambda: self.engine.execute(self.engine.ring(queues)))
 
     async def enqueue_many(
         self, *jobs: Job | Iterable[Job], conn: object = None, notify: bool = True

@@ -41,6 +41,7 @@ class Sharing:
         self.loop = loop
         self.waiting: list[Waiting] = []
         self.under_way: set[object] = set()
+        self.errands: list[asyncio.Future[None]] = []
         self.stalled: asyncio.TimerHandle | None = None
 
     async def enqueue(self, job: Job, *, notify: bool) -> Job:
@@ -68,9 +69,37 @@ class Sharing:
         finally:
             self.arrive(trip)
 
+    async def run_between(self, errand: Callable[[], Awaitable[object]]) -> None:
+        """Do something between two inserts, and so without a connection of its own.
+
+        A pool hands out its connections in turn: with a second one, every insert of a caller who
+        waits for each would find another server process, and wake it.
+        """
+        if self.under_way:
+            self.errands.append(turn := asyncio.get_running_loop().create_future())
+            try:
+                await turn  # whoever arrives leaves the way to us, with our trip begun
+            except asyncio.CancelledError:
+                self.arrive(turn)
+                raise
+        else:
+            self.under_way.add(turn := asyncio.get_running_loop().create_future())
+        try:
+            await errand()
+        finally:
+            self.arrive(turn)
+
     def arrive(self, trip: object) -> None:
         self.under_way.discard(trip)
-        if self.waiting and not self.under_way:
+        if self.under_way:
+            return
+        while self.errands:
+            turn = self.errands.pop(0)
+            if not turn.done():
+                self.under_way.add(turn)
+                turn.set_result(None)
+                return
+        if self.waiting:
             self.depart()
 
     def depart(self) -> None:

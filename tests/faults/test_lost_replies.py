@@ -37,7 +37,7 @@ def is_turn(sql: str) -> bool:
 
 
 def is_insert(sql: str) -> bool:
-    return "overriding system value" in sql
+    return "insert into" in sql and "oban_jobs (" in sql
 
 
 async def all_completed(client: Oban, number: int) -> None:

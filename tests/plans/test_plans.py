@@ -176,12 +176,13 @@ async def test_only_statements_that_read_no_history_are_prepared(
             await session.execute(build(mine))
     for _ in range(10):
         await session.execute(engine.insert([Job(worker="Worker")]))
+        await session.execute(engine.insert([Job(worker="Worker")] * 2))
     assert session.connection is not None
     rows = await session.connection.execute("select statement from pg_prepared_statements")
     prepared = {text for (text,) in await rows.fetchall()}
     await session.close()
     blocks = engine.sql.blocks
-    assert prepared == {blocks["turn"].numbered, blocks["insert_jobs"].numbered}
+    assert prepared == {blocks[name].numbered for name in ("turn", "insert_job", "insert_jobs")}
 
 
 def test_a_jobs_life_is_few_changes_of_rows_and_index_entries(

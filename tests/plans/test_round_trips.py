@@ -47,8 +47,8 @@ async def test_enqueueing_one_is_one_round_trip(tapped_client: Oban, wire: Wire)
     for _ in range(20):  # from the first to those that are prepared
         await tapped_client.enqueue(Noop.new())
         sent = Counter(wire.take())
-        assert sent.pop("insert_jobs") == 1
-        # What was inserted right after another is told of beside, over another connection.
+        assert sent.pop("insert_job") == 1
+        # What was inserted right after another is told of in between.
         assert sent.keys() <= {"ring", "select pg_backend_pid()"}
 
 
@@ -71,7 +71,7 @@ async def test_enqueueing_one_is_one_round_trip_on_a_pool_that_does_not_commit_b
         client = await Oban(pool=pool, name="borrowing").start()
         wire.take()
         job = await client.enqueue(Noop.new())
-        assert wire.take() == ["insert_jobs"]
+        assert wire.take() == ["insert_job"]
         await client.stop()
     async with Oban(pool=wire.dsn) as reader:
         assert await reader.get_job(job)
@@ -81,7 +81,7 @@ async def test_enqueueing_one_from_sync_code_is_one_round_trip(
     tapped_client: Oban, wire: Wire
 ) -> None:
     await asyncio.to_thread(tapped_client.enqueue_sync, Noop.new())
-    assert wire.take() == ["insert_jobs"]
+    assert wire.take() == ["insert_job"]
 
 
 async def test_enqueueing_in_a_transaction_adds_one_round_trip_to_it(

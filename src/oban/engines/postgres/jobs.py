@@ -28,6 +28,8 @@ INSERTABLE: Final = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.SUSPENDED)
 
 class JobVerbs(Verbs):
     def insert(self, jobs: Sequence[Job], *, notify: bool = True) -> PostgresOperation[list[Job]]:
+        if len(jobs) == 1:
+            return self.insert_one(jobs[0], notify=notify)
         chunks = list(chunked(jobs))
 
         def steps() -> Steps[list[Job]]:
@@ -41,6 +43,36 @@ class JobVerbs(Verbs):
             return inserted
 
         return PostgresOperation("insert", steps, transactional=len(chunks) > 1)
+
+    def insert_one(self, job: Job, *, notify: bool) -> PostgresOperation[list[Job]]:
+        require_insertable(job)
+        args = encode(job.args) if job.args else "{}"
+        meta = encode(job.meta) if job.meta else "{}"
+        scheduled_at = job.scheduled_at
+
+        def steps() -> Steps[list[Job]]:
+            ((identity, inserted_at, _),) = yield self.sql(
+                "insert_job",
+                queue=job.queue,
+                worker=job.worker,
+                args=args,
+                meta=meta,
+                tags=job.tags,
+                priority=job.priority,
+                max_attempts=job.max_attempts,
+                scheduled_at=None if scheduled_at is None else scheduled_at.timestamp(),
+                suspended=job.state is JobState.SUSPENDED,
+                insert_channel=self.channels.insert,
+                due_channel=self.channels.due,
+                due_within=self.due_within,
+                notify=notify,
+            )
+            at = moment(inserted_at)
+            assert at is not None
+            written = {"args": json.loads(args), "meta": json.loads(meta)}
+            return [as_stored(job, written, identity, at)]
+
+        return PostgresOperation("insert", steps)
 
     def pour(self, jobs: Sequence[Job], *, notify: bool = True) -> PostgresOperation[int]:
         payloads = [payload for _, payload in chunked(jobs)]
@@ -197,11 +229,7 @@ def groups(jobs: Sequence[Job]) -> Iterator[tuple[Sequence[Job], str]]:
 
 def inserted_row(job: Job) -> dict[str, Any]:
     """What the statement is told of a job; most fields have their default."""
-    if job.state not in INSERTABLE:
-        raise InvalidJob(
-            f"a job that is {job.state} cannot be inserted; "
-            f"insert it {', '.join(INSERTABLE[:-1])} or {INSERTABLE[-1]}"
-        )
+    require_insertable(job)
     row: dict[str, Any] = {"queue": job.queue, "worker": job.worker}
     if job.args:
         row["args"] = job.args
@@ -218,6 +246,14 @@ def inserted_row(job: Job) -> dict[str, Any]:
     if job.state is JobState.SUSPENDED:
         row["suspended"] = True
     return row
+
+
+def require_insertable(job: Job) -> None:
+    if job.state not in INSERTABLE:
+        raise InvalidJob(
+            f"a job that is {job.state} cannot be inserted; "
+            f"insert it {', '.join(INSERTABLE[:-1])} or {INSERTABLE[-1]}"
+        )
 
 
 def changed_row(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:

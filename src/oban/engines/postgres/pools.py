@@ -24,7 +24,7 @@ SYNC_SIZE: Final = 4
 
 class Pools:
     def __init__(self, pool: object) -> None:
-        self.owned = isinstance(pool, str)
+        self.made = self.owned = isinstance(pool, str)
         self.pool: AsyncConnectionPool[Any] = pool_of(pool)
         self.connector = Connector.of(self.pool)
         self.opening = asyncio.Lock()
@@ -32,8 +32,12 @@ class Pools:
         self.sync_guard = threading.Lock()
         self.sync_slots = threading.BoundedSemaphore(SYNC_SIZE)
 
-    async def open(self) -> None:
-        """Open the pool if nobody has: a pool made with `open=False`, or made here from a DSN."""
+    async def open(self, *, wait: bool = False) -> None:
+        """Open the pool if nobody has: a pool made with `open=False`, or made here from a DSN.
+
+        To `wait` until it is connected keeps a pool of ours small: asked before, it opens one
+        connection more for whoever asks.
+        """
         if self.is_open():
             return
         async with self.opening:
@@ -49,6 +53,11 @@ class Pools:
                 self.pool = pool_of(self.pool.conninfo)
                 await self.pool.open()
             self.owned = True
+            if wait and self.made:
+                try:
+                    await self.pool.wait(self.pool.timeout)
+                except PoolTimeout as error:
+                    raise DatabaseUnavailable(f"no connection from the pool: {error}") from error
 
     def is_open(self) -> bool:
         return not self.pool.closed

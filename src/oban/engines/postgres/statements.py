@@ -28,7 +28,7 @@ PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 #: Statements that are sent often enough for a driver to prepare them, so that their plan is kept.
 #: The others are planned for the table as it is when they are sent.
-PREPARED: Final = frozenset({"insert_jobs", "turn"})
+PREPARED: Final = frozenset({"insert_job", "insert_jobs", "turn"})
 
 
 @dataclass(frozen=True, slots=True)

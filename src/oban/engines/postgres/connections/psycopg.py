@@ -8,35 +8,33 @@ import psycopg
 from psycopg.abc import Loader
 from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.types.bool import BoolBinaryLoader, BoolLoader
+from psycopg.types.bool import BoolBinaryLoader
 from psycopg.types.numeric import (
     Float8BinaryLoader,
-    FloatLoader,
     Int2BinaryLoader,
     Int4BinaryLoader,
     Int8BinaryLoader,
-    IntLoader,
 )
-from psycopg.types.string import TextBinaryLoader, TextLoader
+from psycopg.types.string import TextBinaryLoader
 
 from oban.engines.postgres.statements import Rows, Statement
 
 #: The types that statements return, and how psycopg reads them unless told otherwise.
-LOADERS: Final[Mapping[str, tuple[type[Loader], type[Loader]]]] = {
-    "bool": (BoolLoader, BoolBinaryLoader),
-    "float8": (FloatLoader, Float8BinaryLoader),
-    "int2": (IntLoader, Int2BinaryLoader),
-    "int4": (IntLoader, Int4BinaryLoader),
-    "int8": (IntLoader, Int8BinaryLoader),
-    "text": (TextLoader, TextBinaryLoader),
+LOADERS: Final[Mapping[str, type[Loader]]] = {
+    "bool": BoolBinaryLoader,
+    "float8": Float8BinaryLoader,
+    "int2": Int2BinaryLoader,
+    "int4": Int4BinaryLoader,
+    "int8": Int8BinaryLoader,
+    "text": TextBinaryLoader,
 }
-#: Which loader is there for each type and format as long as nobody has registered another.
+#: Which loader is there for each type as long as nobody has registered another. Ours are asked for
+#: in the binary format only.
 USUAL: Final = tuple(
-    (oid, kind, loader)
+    (oid, loader)
     for name in LOADERS
     for oid in [psycopg.adapters.types[name].oid]
-    for kind in (Format.TEXT, Format.BINARY)
-    if (loader := psycopg.adapters.get_loader(oid, kind)) is not None
+    if (loader := psycopg.adapters.get_loader(oid, Format.BINARY)) is not None
 )
 
 
@@ -90,10 +88,11 @@ C = TypeVar("C", psycopg.AsyncRawCursor[Any], psycopg.RawCursor[Any])
 def plain(cursor: C) -> C:
     """A cursor inherits the loaders that the owner has registered; these read as we expect."""
     loader_of = cursor.connection.adapters.get_loader
-    if any(loader_of(oid, kind) is not loader for oid, kind, loader in USUAL):
-        for name, loaders in LOADERS.items():
-            for loader in loaders:
-                cursor.adapters.register_loader(name, loader)
+    for oid, loader in USUAL:
+        if loader_of(oid, Format.BINARY) is not loader:
+            for name, ours in LOADERS.items():
+                cursor.adapters.register_loader(name, ours)
+            break
     return cursor
 
 

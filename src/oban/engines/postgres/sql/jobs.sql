@@ -59,6 +59,41 @@ select
   (select date_part('epoch', inserted_at) from moment) as inserted_at,
   (select count(*) from notified) as notified_count
 
+-- name: insert_job
+-- Inserts one job, as `insert_jobs` does with many: it has less to read, so that a caller who waits
+-- for each of his jobs waits less. Returns its id and the moment that it was inserted at.
+with inserted as (
+  insert into {prefix}.oban_jobs (
+    state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
+  )
+  values (
+    cast(case
+      when cast(:suspended as boolean) then 'suspended'
+      when to_timestamp(cast(:scheduled_at as float8)) > statement_timestamp() then 'scheduled'
+      else 'available'
+    end as {prefix}.oban_job_state),
+    cast(:queue as text), cast(:worker as text),
+    cast(cast(:args as text) as jsonb), cast(cast(:meta as text) as jsonb),
+    cast(:tags as text[]), cast(:priority as int), cast(:max_attempts as int),
+    timezone('UTC', statement_timestamp()),
+    timezone('UTC', coalesce(to_timestamp(cast(:scheduled_at as float8)), statement_timestamp()))
+  )
+  returning id, state, queue, inserted_at, scheduled_at
+)
+select
+  id, date_part('epoch', inserted_at) as inserted_at,
+  case
+    when not cast(:notify as boolean) then null
+    when state = 'available'
+    then pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text))
+    when state = 'scheduled'
+      and scheduled_at <= inserted_at + cast(:due_within as float8) * interval '1 second'
+    then pg_notify(
+      :due_channel, cast(json_build_object('at', extract(epoch from scheduled_at)) as text)
+    )
+  end as notified
+from inserted
+
 -- name: ring
 -- Tells the nodes that there are jobs in :queues. It writes nothing, so its commit waits for no disk.
 select pg_notify(:insert_channel, cast(json_build_object('queue', queue) as text)) as told
