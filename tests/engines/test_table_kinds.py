@@ -68,15 +68,20 @@ def execute(engine: PostgresEngine, statement: str, *parameters: object) -> None
         connection.execute(statement.encode(), parameters)
 
 
+@pytest.mark.parametrize("at_once", [1, 3], ids=["one by one", "together"])
 async def test_inserted_jobs_are_stored_with_every_field_and_read_back_as_they_were(
-    engine: PostgresEngine,
+    engine: PostgresEngine, at_once: int
 ) -> None:
     jobs = [
         Job(worker="app.First", args={"n": 1}, tags=["a", "b"], meta={"m": None}, priority=9),
         Job(worker="app.Later", scheduled_at=NOW + timedelta(hours=1), queue="slow"),
         Job(worker="app.Waits", state=JobState.SUSPENDED, max_attempts=32_767),
     ]
-    stored = await engine.execute(engine.insert(jobs))
+    stored = [
+        job
+        for start in range(0, len(jobs), at_once)
+        for job in await engine.execute(engine.insert(jobs[start : start + at_once]))
+    ]
     assert [job.state for job in stored] == ["available", "scheduled", "suspended"]
     assert await engine.execute(engine.get([job.id or 0 for job in stored])) == stored
     first = row(engine, stored[0].id or 0)

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import time
-from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from types import TracebackType
@@ -96,10 +95,8 @@ class Executor:
             return given_back(job)
         if run.stop is StopReason.CANCELLED:
             return acknowledge(job, JobState.CANCELLED, error=failure.text)
-        ack = failed(job, failure)
-        if ack.state is JobState.RETRYABLE:
-            return replace(ack, delay=await self.backoff(job))
-        return ack
+        delay = await self.backoff(job) if job.attempt < job.max_attempts else None
+        return failed(job, failure, delay)
 
     async def backoff(self, job: Job) -> float:
         """Seconds until the next try; the default wherever the worker's own cannot be used."""
@@ -181,11 +178,12 @@ def workers_part(traceback: TracebackType | None) -> TracebackType | None:
     return part or traceback
 
 
-def failed(job: Job, failure: Failure) -> Ack:
-    """Retryable by the default backoff while attempts are left, else discarded."""
+def failed(job: Job, failure: Failure, delay: float | None = None) -> Ack:
+    """Retryable in `delay` seconds while attempts are left, else discarded."""
     if job.attempt >= job.max_attempts:
         return acknowledge(job, JobState.DISCARDED, error=failure.text)
-    delay = default_backoff(job.attempt, job.max_attempts)
+    if delay is None:
+        delay = default_backoff(job.attempt, job.max_attempts)
     return acknowledge(job, JobState.RETRYABLE, error=failure.text, delay=delay)
 
 

@@ -4,7 +4,6 @@ import inspect
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from oban.errors import InvalidOption
+from oban.telemetry.tracebacks import write_traceback
 
 Metadata: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[[str, Metadata], object]
@@ -103,13 +103,13 @@ def describe_error(error: BaseException, since: TracebackType | None = None) -> 
     except Exception as broken:  # noqa: BLE001  # an error's text is a stranger's code
         message = f"<{type(broken).__name__} in __str__>"
     try:
-        lines = traceback.format_exception(type(error), error, since or error.__traceback__)
+        written = write_traceback(error, since or error.__traceback__)
     except Exception as broken:  # noqa: BLE001  # so are its notes
-        lines = [f"{type(error).__name__}: {message} <{type(broken).__name__} in its traceback>\n"]
+        written = f"{type(error).__name__}: {message} <{type(broken).__name__} in its traceback>\n"
     return {
         "error_message": message,
         "error_type": type(error).__name__,
-        "traceback": "".join(lines),
+        "traceback": written,
     }
 
 

@@ -59,6 +59,7 @@ async def test_calls_that_come_together_take_two_statements(
     assert numbers(jobs) == list(range(COUNT))
     assert len({job.id for job in jobs}) == COUNT
     assert sorted(numbers(await stored(behind))) == list(range(COUNT))
+    await behind.bell.flush()
     assert await heard.queues() == ["default", "default"]
 
 
