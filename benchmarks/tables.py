@@ -93,9 +93,9 @@ class Verdict:
 
 
 def verdicts(figures: Figures) -> list[Verdict]:
-    """Each budget with our figure, or with the reason why there is none."""
+    """Each budget of what was measured with our figure, or with the reason why there is none."""
     found = []
-    for scenario in SCENARIOS:
+    for scenario in [each for each in SCENARIOS if each.name in figures.scenarios()]:
         for budget in scenario.budgets:
             figure, met = budget.verdict(figures)
             said = figure if isinstance(figure, str) else f"{number(figure)} {budget.unit}"

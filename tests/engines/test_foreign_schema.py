@@ -122,6 +122,7 @@ async def test_uninstalling_takes_away_what_was_added_and_nothing_else(
     await schema.uninstall(dsn)
     assert rows(dsn, kept) == stored
     assert objects(dsn) >= before
+    assert value(dsn, "select reloptions from pg_class where oid = 'oban_jobs'::regclass") is None
     left = {each for each in objects(dsn) - before if each[0] == "relation"}
     shared = {"oban_leaders", "oban_producers"} if kind == "elixir" else set()
     assert {each[1].removesuffix("_pkey") for each in left} == shared

@@ -316,3 +316,17 @@ async def test_what_elixir_looks_for_can_be_added_later(dsn: str) -> None:
     assert value(dsn, "select obj_description('oban_jobs'::regclass)") == "14"
     assert "oban_peers" in names(dsn, "relation")
     assert "oban_jobs_state_queue_priority_scheduled_at_id_index" in names(dsn, "index")
+
+
+OPTIONS = "select reloptions from pg_class where oid = 'oban_jobs'::regclass"
+
+
+async def test_vacuum_is_told_to_come_oftener_unless_somebody_has_said_when(
+    dsn: str, create_database: Callable[[], str]
+) -> None:
+    await schema.install(dsn)
+    assert "autovacuum_vacuum_scale_factor=0.05" in value(dsn, OPTIONS)
+    other = create_database()
+    execute(other, schema.migrate_sql(0, 9), "alter table oban_jobs set (autovacuum_enabled = off)")
+    await schema.migrate(other)
+    assert value(other, OPTIONS) == ["autovacuum_enabled=off"]

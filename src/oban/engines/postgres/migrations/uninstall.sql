@@ -28,6 +28,14 @@ begin
       {prefix}.oban_jobs_completed_index, {prefix}.oban_jobs_cancelled_index,
       {prefix}.oban_jobs_discarded_index;
     alter table {prefix}.oban_jobs drop column if exists stopping_at;
+    if (select reloptions from pg_class where oid = jobs) @> array[
+      'autovacuum_vacuum_scale_factor=0.05', 'autovacuum_vacuum_threshold=10000',
+      'autovacuum_vacuum_cost_limit=2000'
+    ] then
+      alter table {prefix}.oban_jobs reset (
+        autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_limit
+      );
+    end if;
   end if;
 end $$;
 
