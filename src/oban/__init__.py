@@ -1,8 +1,9 @@
 """Job orchestration on the PostgreSQL an application already has."""
 
-from oban.job import Job, JobState
+from oban.job import Job
 from oban.oban import Oban
 from oban.outcome import Cancel, Discard, Record, Snooze
+from oban.states import JobState
 from oban.worker import Worker, job, worker
 
 __all__ = [

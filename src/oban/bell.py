@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from oban.job import Job, JobState
+from oban.job import Job
+from oban.states import JobState
 
 #: Seconds between two notifications for a queue, at least; more where telling takes long.
 WINDOW: Final = 0.005

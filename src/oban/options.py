@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from oban.cron.zones import zone_named
 from oban.errors import InvalidJob, InvalidOption
 from oban.fields import MAX_ATTEMPTS, MAX_NAME_LENGTH
-from oban.job import FINAL
 from oban.part import SECRET, TEXT, Part, Range, check_name, parse
 from oban.periodic import Periodic, refuse_twins
+from oban.states import FINAL
 
 DAY: Final = 86_400
 PREFIX: Final = Range(

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from oban import recorded
 from oban.fields import Seconds, clean_object, seconds
-from oban.job import JobState
+from oban.states import JobState
 
 RECORD_LIMIT: Final = 64_000_000
 

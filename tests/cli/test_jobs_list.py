@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.cli.conftest import Command, Insert
 
-from oban.job import JobState
+from oban.states import JobState
 
 
 def test_no_jobs_is_said_and_not_printed(oban: Command) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from oban.job import MOVES, WAITING, JobState
 from oban.outcome import Ack, AttemptKey
+from oban.states import MOVES, WAITING, JobState
 
 S = JobState
 DUE: Final = (S.SCHEDULED, S.RETRYABLE)

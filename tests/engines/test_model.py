@@ -25,8 +25,8 @@ from oban.engines.postgres.drive import drive_sync
 from oban.engines.postgres.statements import PostgresOperation
 from oban.engines.values import ProducerIdentity, Pulse, Report
 from oban.errors import InvalidJob
-from oban.job import FINAL
 from oban.outcome import Ack, AttemptKey
+from oban.states import FINAL
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from tests.running.support import named
 
 from oban.engines.postgres import PostgresEngine
 from oban.errors import InvalidOption
-from oban.job import FINAL
 from oban.options import PrunerOptions
 from oban.part import parse
 from oban.running.leader import Leader
 from oban.running.pruner import Pruner, kept
+from oban.states import FINAL
 
 ENDED = {state: f"{state}_at" for state in FINAL}
 

@@ -13,10 +13,10 @@ from tests.running.support import named
 from oban import Job
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import Beat, Fate, ProducerIdentity, Pulse, Report, Rescued, Sighting
-from oban.job import JobState
 from oban.options import LifelineOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.lifeline import Lifeline
+from oban.states import JobState
 
 MAX_AGE = 10.0
 OBSERVER = ProducerIdentity(str(uuid4()), "Oban", "observer", "default")

@@ -13,8 +13,9 @@ from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.session import PLAN_AGE
 from oban.engines.postgres.statements import PostgresOperation, Statement
 from oban.engines.values import Keep, Pulse, Report, Sighting
-from oban.job import Job, JobState
+from oban.job import Job
 from oban.outcome import Ack, AttemptKey
+from oban.states import JobState
 
 ENGINE = PostgresEngine("")
 Building = Callable[[list[AttemptKey]], PostgresOperation[Any]]

@@ -14,7 +14,8 @@ from tests.rows import NOTHING, restored
 from oban import Job, JobState, recorded
 from oban.errors import InvalidJob
 from oban.fields import MAX_ATTEMPTS, seconds, to_json
-from oban.job import FINAL, JOB_FIELDS, MOVES, WAITING, clean_changes, due_at, states_before
+from oban.job import JOB_FIELDS, clean_changes, due_at
+from oban.states import FINAL, MOVES, WAITING, states_before
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=1)

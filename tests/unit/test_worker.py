@@ -16,7 +16,8 @@ from tests.rows import restored
 
 from oban import instances
 from oban.errors import InstanceNotFound, InvalidJob, InvalidOption
-from oban.job import Job, JobState
+from oban.job import Job
+from oban.states import JobState
 from oban.worker import LATER_OPTIONS, Definition, Worker, forget, job, registered, worker
 
 HERE = __name__

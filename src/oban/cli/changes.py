@@ -35,8 +35,8 @@ from oban.cli.terminal import counted, listed, messages, output, print_json
 from oban.configuration import Configuration
 from oban.engines.base import Engine, Operation
 from oban.engines.values import JobFilter
-from oban.job import FINAL, JobState, states_before
 from oban.oban import Oban
+from oban.states import FINAL, JobState, states_before
 
 #: Jobs changed in one statement: few enough that the rows are not held for long.
 BATCH: Final = 1_000

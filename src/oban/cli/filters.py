@@ -8,7 +8,7 @@ import typer
 
 from oban.cli.failures import WrongUsage
 from oban.engines.values import JobFilter
-from oban.job import JobState
+from oban.states import JobState
 
 PANEL = "Which jobs"
 

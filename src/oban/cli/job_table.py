@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from oban.cli.terminal import PIPE_WIDTH, one_line, output, printable, relative, show
-from oban.job import Job, JobState
+from oban.job import Job
+from oban.states import JobState
 
 #: How the states look, here and wherever else one is named.
 STYLES: Final[Mapping[str, str]] = {

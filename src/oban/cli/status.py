@@ -28,8 +28,8 @@ from oban.cli.terminal import counted, duration, print_json, printable, relative
 from oban.dsn import mask_dsn
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import Intent, JobCount, KnownProducer
-from oban.job import JobState
 from oban.schema import SchemaStatus
+from oban.states import JobState
 
 
 @dataclass(frozen=True, slots=True)

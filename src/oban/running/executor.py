@@ -12,11 +12,12 @@ from oban import telemetry
 from oban.backoff import default_backoff
 from oban.errors import InvalidJob, UnknownWorker
 from oban.fields import seconds
-from oban.job import Job, JobState
+from oban.job import Job
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, Record, Snooze
 from oban.running.run import Run, StopReason
 from oban.running.threads import Returned, Threads
+from oban.states import JobState
 from oban.text import bounded
 from oban.worker import Definition
 

@@ -9,10 +9,11 @@ from itertools import count
 from typing import Any, Final
 
 from oban.fields import to_json
-from oban.job import FINAL, Job, JobState
+from oban.job import Job
 from oban.outcome import Ack
 from oban.running.executor import Executor
 from oban.running.run import Run
+from oban.states import FINAL, JobState
 
 #: Jobs that were never stored are told apart by ids of their own.
 INLINE_IDS: Final = count(1)

@@ -9,11 +9,11 @@ from oban import telemetry
 from oban.engines.base import Engine, Session
 from oban.engines.values import Keep
 from oban.errors import DataRefused
-from oban.job import FINAL
 from oban.options import KeepOptions, PrunerOptions
 from oban.running.leader import Leader
 from oban.running.loop import Loop
 from oban.running.refused import isolate
+from oban.states import FINAL
 
 #: Seconds between two looks whether there is something to do.
 LOOK: Final = 5.0

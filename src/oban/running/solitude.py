@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from oban.job import Job, JobState
+from oban.job import Job
 from oban.outcome import Ack
 from oban.running.executor import acknowledge, count, given_back, never_begun
 from oban.running.run import Run, StopReason
+from oban.states import JobState
 
 #: From so many crashes on a job runs alone.
 SUSPICIOUS: Final = 2

@@ -21,8 +21,9 @@ from oban import telemetry
 from oban.engines.base import Engine
 from oban.engines.values import Head, Place, ProducerIdentity, Turn
 from oban.errors import DataRefused
-from oban.job import Job, JobState
+from oban.job import Job
 from oban.outcome import Ack, AttemptKey
+from oban.states import JobState
 
 #: Acks in one statement; more wait for the next turn.
 MAX_ACKS: Final = 5_000

@@ -5,10 +5,11 @@ from uuid import uuid4
 
 from oban.engines.base import Engine
 from oban.engines.values import ProducerIdentity
-from oban.job import Job, JobState
+from oban.job import Job
 from oban.oban import Oban
 from oban.outcome import Ack
 from oban.running.run import Run
+from oban.states import JobState
 from oban.testing.isolation import instance_of
 
 OUTCOMES: Final = (

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, TypedDict
 
 from oban.engines.values import JobFilter
-from oban.job import CLEANERS, Job, JobState
+from oban.job import CLEANERS, Job
 from oban.running.inline import through_json
+from oban.states import JobState
 from oban.worker import ClassJobs, FunctionJobs
 
 

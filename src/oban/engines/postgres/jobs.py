@@ -13,7 +13,8 @@ from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.errors import InvalidJob
 from oban.fields import encode
-from oban.job import Job, JobState, clean_changes, states_before
+from oban.job import Job, clean_changes
+from oban.states import JobState, states_before
 
 MAX_INSERT_JOBS: Final = 10_000
 MAX_INSERT_BYTES: Final = 16_000_000

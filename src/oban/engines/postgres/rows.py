@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from oban.engines.values import ProducerIdentity
-from oban.job import Job, JobState
+from oban.job import Job
+from oban.states import JobState
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
