@@ -32,6 +32,7 @@ TABLES = (
     "oban_owners",
     "oban_producers",
     "oban_queue_intents",
+    "oban_unique",
 )
 #: Bytes of a table that is rather truncated than emptied row by row.
 LARGE = 500_000

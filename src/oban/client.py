@@ -14,11 +14,11 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
-from oban import instances
+from oban import instances, telemetry
 from oban.bell import Bell
 from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
-from oban.engines.values import JobFilter
+from oban.engines.values import JobFilter, Retried
 from oban.errors import InvalidJob
 from oban.job import Job, clean_changes
 from oban.running.executor import Executor
@@ -62,6 +62,8 @@ class Client:
             (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
             return inserted
         refuse_unimportable([require_job(job)])
+        if job.unique is not None:  # which may have to wait for its key: others need not
+            return (await self.insert([job], notify))[0]
         return await self.sharing.enqueue(job, notify=notify)
 
     async def insert(self, jobs: Sequence[Job], notify: bool) -> list[Job]:
@@ -177,17 +179,20 @@ class Client:
         return len(self.engine.execute_sync(self.engine.cancel(ids_of(jobs)), conn))
 
     async def retry_job(self, job: JobOrId, *, conn: object = None) -> bool:
-        """Make a job that is not running available now, with at least one attempt left."""
+        """Make a job that is not running available now, with at least one attempt left.
+
+        Not where a job like it has taken its unique key meanwhile: that is an event as well.
+        """
         return bool(await self.retry_many_jobs([job], conn=conn))
 
     async def retry_many_jobs(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
-        return len(await self.engine.execute(self.engine.retry(ids_of(jobs)), conn))
+        return tell_retried(await self.engine.execute(self.engine.retry(ids_of(jobs)), conn))
 
     def retry_job_sync(self, job: JobOrId, *, conn: object = None) -> bool:
         return bool(self.retry_many_jobs_sync([job], conn=conn))
 
     def retry_many_jobs_sync(self, jobs: Iterable[JobOrId], *, conn: object = None) -> int:
-        return len(self.engine.execute_sync(self.engine.retry(ids_of(jobs)), conn))
+        return tell_retried(self.engine.execute_sync(self.engine.retry(ids_of(jobs)), conn))
 
     async def delete_job(self, job: JobOrId, *, conn: object = None) -> bool:
         """Delete a job that is not running."""
@@ -264,6 +269,13 @@ class Stream:
     def cancel(self) -> None:
         if self.sent is not None:
             self.sent.cancel()
+
+
+def tell_retried(retried: Retried) -> int:
+    """How many; each that was refused for its like is an event."""
+    for job_id in retried.conflicted:
+        telemetry.execute("oban.job.retry_conflict", {"job_id": job_id})
+    return len(retried.ids)
 
 
 def refuse_unimportable(jobs: Iterable[Job]) -> None:

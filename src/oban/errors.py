@@ -16,6 +16,7 @@
         ├── OutcomeUnknown                      the connection broke while a change was on its way
         ├── DataRefused         (ValueError)    it does not accept one of the values sent
         └── Contended                           locks, deadlocks or other writers were in the way
+            └── UniqueKeyBusy                   another transaction kept hold of a unique key
 
 A message says what was got, what is accepted and what to do about it.
 """
@@ -86,3 +87,7 @@ class DataRefused(DatabaseError, ValueError):
 
 class Contended(DatabaseError):
     pass
+
+
+class UniqueKeyBusy(Contended):
+    """Nothing was inserted: a job's like was being inserted, or moved, all the time."""

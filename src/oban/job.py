@@ -18,6 +18,7 @@ from oban.fields import (
     seconds,
 )
 from oban.states import JobState
+from oban.unique import Unique, UniqueOptions
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -49,6 +50,10 @@ class Job:
     discarded_at: datetime | None = None
     #: Never stored: room for whoever handles the value.
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
+    #: What makes this job the same as another, for its insertion. Kept as a `Unique`.
+    unique: Unique | UniqueOptions | bool | None = field(default=None, compare=False)
+    #: Whether this is the job that was there already, found instead of inserting its like.
+    conflicted: bool = field(default=False, init=False, compare=False)
     stop_requested: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +119,8 @@ class Job:
         job.cancelled_at = cancelled_at
         job.discarded_at = discarded_at
         job.extra = {}
+        job.unique = None
+        job.conflicted = False
         job.stop_requested = False
         return job
 
@@ -204,6 +211,10 @@ def clean_state(name: str, value: object) -> JobState:
         raise InvalidJob(f"{name} is {value!r}; one of {', '.join(JobState)}") from None
 
 
+def clean_unique(_: str, value: object) -> Unique | None:
+    return Unique.parse(value)
+
+
 CLEANERS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "state": clean_state,
     "queue": clean_name,
@@ -220,6 +231,7 @@ CLEANERS: Final[Mapping[str, Callable[[str, object], Any]]] = {
     "completed_at": clean_moment,
     "cancelled_at": clean_moment,
     "discarded_at": clean_moment,
+    "unique": clean_unique,
 }
 
 #: Each field's cleaner and the default that needs none; and what is clean when it is empty.
@@ -228,7 +240,6 @@ CLEANING: Final = tuple(
 )
 EMPTY: Final[Mapping[str, type]] = {"args": dict, "meta": dict, "tags": list}
 
+NEVER_STORED: Final = ("extra", "unique", "conflicted", "stop_requested")
 #: The columns of a job, in the order of the class.
-JOB_FIELDS: Final = tuple(
-    each.name for each in fields(Job) if each.name not in ("extra", "stop_requested")
-)
+JOB_FIELDS: Final = tuple(each.name for each in fields(Job) if each.name not in NEVER_STORED)

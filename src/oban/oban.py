@@ -24,6 +24,7 @@ from oban.engines.values import (
     Resync,
     Signal,
     Stop,
+    UniqueLost,
 )
 from oban.errors import NotStarted
 from oban.lookup import WorkerFinder
@@ -317,6 +318,8 @@ class Oban(QueueControl):
             case ForeignCommand():
                 if self.control:
                     self.control.obey(signal)
+            case UniqueLost(job_id) if self.is_leader:  # all hear it, one tells
+                telemetry.execute("oban.job.unique_lost", {"job_id": job_id})
             case Deaf(reason):
                 self.hearing = reason
                 telemetry.execute("oban.signals.deaf", {"reason": reason})

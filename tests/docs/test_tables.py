@@ -18,6 +18,7 @@ from oban.options import (
     StagerOptions,
 )
 from oban.part import Part, Rule, rules
+from oban.unique import GROUPS, UniqueOptions
 from oban.worker.options import LATER_OPTIONS, OPTION_NAMES
 
 Row = Sequence[str]
@@ -124,3 +125,10 @@ def test_a_job_has_the_options_that_their_table_says() -> None:
         name: str(getattr(job, name)) for name in ("queue", "priority", "max_attempts", "meta")
     }
     assert LATER_OPTIONS.keys().isdisjoint(OPTION_NAMES)
+
+
+def test_what_unique_takes_is_in_its_tables() -> None:
+    rows = table("docs/unique-jobs.md", "table: unique options")
+    assert [row[0] for row in rows] == [code(name) for name in UniqueOptions.__annotations__]
+    groups = table("docs/unique-jobs.md", "table: unique groups")
+    assert {row[0] for row in groups} == {code(name) for name in GROUPS}

@@ -138,7 +138,7 @@ class Verbs(RuleBasedStateMachine):
     @rule(picks=picks)
     def retry(self, picks: list[int]) -> None:
         ids = self.ids(picks)
-        assert self.run(self.engine.retry(ids)) == self.model.retry(ids)
+        assert self.run(self.engine.retry(ids)).ids == self.model.retry(ids)
 
     @rule(picks=picks)
     def delete(self, picks: list[int]) -> None:

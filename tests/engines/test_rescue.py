@@ -193,11 +193,11 @@ async def test_a_cancelled_job_is_let_go(cluster: Cluster) -> None:
     (job,) = await cluster.claim(owner)
     engine = cluster.engine
     await engine.execute(engine.cancel([job.id or 0]))
-    assert await engine.execute(engine.retry([job.id or 0])) == []
+    assert (await engine.execute(engine.retry([job.id or 0]))).ids == []
     assert await cluster.fates(await cluster.look()) == {job.id: "stopped"}
     found = await cluster.get(job)
     assert (found.state, found.errors) == ("cancelled", [])
-    assert await engine.execute(engine.retry([job.id or 0])) == [job.id]
+    assert (await engine.execute(engine.retry([job.id or 0]))).ids == [job.id]
 
 
 async def test_a_job_that_outlived_too_many_processes_is_a_suspect(cluster: Cluster) -> None:

@@ -28,6 +28,7 @@ READS: list[Verb] = [
 ]
 INSERTS: list[Verb] = [
     lambda engine: engine.insert([Job(worker="w")]),
+    lambda engine: engine.insert([Job(worker="w", unique=True), Job(worker="w", unique=True)]),
 ]
 CHANGES: list[Verb] = [
     lambda engine: engine.register(PRODUCER, 60.0),

@@ -181,7 +181,7 @@ async def test_a_cancelled_run_stays_busy_until_its_late_ack(
     assert await engine.execute(engine.cancel([job.id])) == [job.id]
     assert row(engine, job.id)["state"] == "cancelled"
     assert row(engine, job.id)["stopping_at"] is not None
-    assert await engine.execute(engine.retry([job.id])) == []
+    assert (await engine.execute(engine.retry([job.id]))).ids == []
     assert await engine.execute(engine.delete([job.id])) == []
     gone = await engine.execute(engine.stopped(producer, [(job.id, 1)]))
     assert gone == {(job.id, 1)}
@@ -195,7 +195,7 @@ async def test_waiting_jobs_are_cancelled_retried_and_deleted(engine: PostgresEn
     first, second = await inserted(engine, Job(worker="app.A"), Job(worker="app.B"))
     assert await engine.execute(engine.cancel([first, second])) == [first, second]
     execute(engine, "update oban_jobs set attempt = max_attempts where id = %s", first)
-    assert await engine.execute(engine.retry([first])) == [first]
+    assert (await engine.execute(engine.retry([first]))).ids == [first]
     retried = row(engine, first)
     assert (retried["state"], retried["max_attempts"]) == ("available", 21)
     assert retried["cancelled_at"] is None

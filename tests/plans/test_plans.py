@@ -11,7 +11,7 @@ from tests.plans.plan import Plan, PlanMode, explaining, plans
 
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.session import PLAN_AGE
-from oban.engines.postgres.statements import PostgresOperation, Statement
+from oban.engines.postgres.statements import PREPARED, PostgresOperation, Statement
 from oban.engines.values import Keep, Pulse, Report, Sighting
 from oban.job import Job
 from oban.outcome import Ack, AttemptKey
@@ -178,12 +178,13 @@ async def test_only_statements_that_read_no_history_are_prepared(
     for _ in range(10):
         await session.execute(engine.insert([Job(worker="Worker")]))
         await session.execute(engine.insert([Job(worker="Worker")] * 2))
+        await session.execute(engine.insert([Job(worker="Worker", unique=True)]))
     assert session.connection is not None
     rows = await session.connection.execute("select statement from pg_prepared_statements")
     prepared = {text for (text,) in await rows.fetchall()}
     await session.close()
     blocks = engine.sql.blocks
-    assert prepared == {blocks[name].numbered for name in ("turn", "insert_job", "insert_jobs")}
+    assert prepared == {blocks[name].numbered for name in PREPARED}
 
 
 def test_a_jobs_life_is_few_changes_of_rows_and_index_entries(

@@ -550,7 +550,7 @@ def test_options_of_later_versions_say_that_they_are_not_there_yet(option: str) 
 
 
 def test_the_none_of_a_later_option_asks_for_nothing() -> None:
-    absent: dict[str, Any] = {"timeout": None, "unique": None}
+    absent: dict[str, Any] = {"timeout": None, "deadline": None}
     assert Mailer.new({}, **absent) == Mailer.new({})
     assert callable(worker(**absent))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
@@ -34,12 +34,14 @@ from oban.cli.options import (
 from oban.cli.terminal import counted, listed, messages, output, print_json
 from oban.configuration import Configuration
 from oban.engines.base import Engine, Operation
-from oban.engines.values import JobFilter
+from oban.engines.values import JobFilter, Retried
 from oban.oban import Oban
 from oban.states import FINAL, JobState, states_before
 
 #: Jobs changed in one statement: few enough that the rows are not held for long.
 BATCH: Final = 1_000
+#: Why a unique job was not retried.
+CONFLICTED: Final = "a job like it was enqueued meanwhile and has its unique key"
 #: Ids read in one statement.
 PAGE: Final = 10_000
 
@@ -50,27 +52,32 @@ class Change:
 
     name: str
     past: str
-    operation: Callable[[Engine, Sequence[int]], Operation[list[int]]]
+    carry_out: Callable[[Engine, Sequence[int]], Awaitable[Retried]]
     #: The states of the jobs that `--all-matching` means when no state is named.
     states: Sequence[JobState]
+
+
+async def changing(engine: Engine, operation: Operation[list[int]]) -> Retried:
+    """Only a retry can be in conflict."""
+    return Retried(await engine.execute(operation))
 
 
 RETRY: Final = Change(
     "retry",
     "retried",
-    lambda engine, ids: engine.retry(ids),
+    lambda engine, ids: engine.execute(engine.retry(ids)),
     (JobState.RETRYABLE, JobState.DISCARDED),
 )
 CANCEL: Final = Change(
     "cancel",
     "cancelled",
-    lambda engine, ids: engine.cancel(ids),
+    lambda engine, ids: changing(engine, engine.cancel(ids)),
     states_before(JobState.CANCELLED),
 )
 DELETE: Final = Change(
     "delete",
     "deleted",
-    lambda engine, ids: engine.delete(ids),
+    lambda engine, ids: changing(engine, engine.delete(ids)),
     [state for state in JobState if state is not JobState.EXECUTING],
 )
 
@@ -196,9 +203,11 @@ async def apply(loaded: Configuration, change: Change, ids: Sequence[int]) -> Re
         async with client(loaded) as oban:
             for start in range(0, len(ordered), BATCH):
                 batch = ordered[start : start + BATCH]
-                changed = await oban.engine.execute(change.operation(oban.engine, batch))
-                result.changed += changed
-                result.unchanged |= await reasons(oban, change, set(batch) - set(changed))
+                changed = await change.carry_out(oban.engine, batch)
+                result.changed += changed.ids
+                result.unchanged |= dict.fromkeys(changed.conflicted, CONFLICTED)
+                left = set(batch).difference(changed.ids, changed.conflicted)
+                result.unchanged |= await reasons(oban, change, left)
                 progress.advance(task, len(batch))
     return result
 

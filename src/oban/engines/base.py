@@ -24,6 +24,7 @@ from oban.engines.values import (
     ProducerIdentity,
     Report,
     Rescued,
+    Retried,
     Scheduled,
     Sighting,
     Signal,
@@ -131,8 +132,8 @@ class Engine(Protocol):
         """Cancel what is unfinished, at once; running code is asked to stop. Ids that changed."""
         ...
 
-    def retry(self, ids: Sequence[int]) -> Operation[list[int]]:
-        """Make available what rests or waits; never what runs. Ids that changed."""
+    def retry(self, ids: Sequence[int]) -> Operation[Retried]:
+        """Make available what rests or waits; never what runs, nor what has a like meanwhile."""
         ...
 
     def delete(self, ids: Sequence[int]) -> Operation[list[int]]:

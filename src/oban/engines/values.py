@@ -73,6 +73,15 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """What came of retrying jobs; those that are in neither list could not be retried."""
+
+    ids: Sequence[int]
+    #: Those whose unique key a job like them has taken.
+    conflicted: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class JobFilter:
     """Which jobs to list, newest first; what is None or empty lets everything pass."""
 
@@ -346,7 +355,25 @@ class Undecodable:
     payload: str = field(repr=False)
 
 
-Signal = Inserted | Due | Stop | Resigned | Commanded | ForeignCommand | Resync | Deaf | Undecodable
+@dataclass(frozen=True, slots=True)
+class UniqueLost:
+    """A job came to count as unique again, and its like had taken its key: it goes on without."""
+
+    job_id: int
+
+
+Signal = (
+    Inserted
+    | Due
+    | Stop
+    | Resigned
+    | Commanded
+    | ForeignCommand
+    | UniqueLost
+    | Resync
+    | Deaf
+    | Undecodable
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ ID = "oban.telemetry.logger"
 WARNINGS = frozenset(
     {
         "oban.job.bad_backoff",
+        "oban.job.retry_conflict",
+        "oban.job.unique_lost",
         "oban.lifeline.outage",
         "oban.lifeline.refused",
         "oban.pruner.outage",

@@ -10,6 +10,7 @@ from typing import Any, Final, TypedDict
 from oban.errors import InvalidOption
 from oban.fields import Seconds
 from oban.job import Job, due_at
+from oban.unique import Unique, UniqueOptions
 
 
 class JobOptions(TypedDict, total=False):
@@ -20,6 +21,7 @@ class JobOptions(TypedDict, total=False):
     meta: Mapping[str, Any]
     scheduled_at: datetime | None
     schedule_in: Seconds | None
+    unique: bool | UniqueOptions | Unique | None
 
 
 OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
@@ -29,7 +31,6 @@ WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 
 #: Options that are named in the documentation of later versions, and what they will do.
 LATER_OPTIONS: Final[Mapping[str, str]] = {
-    "unique": "keep jobs from being enqueued twice",
     "limits": "share named limits between queues",
     "weight": "say how much of a rate limit a job uses up",
     "executor": "choose between the event loop, a thread and a process",
@@ -97,5 +98,5 @@ def settle(worker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises InvalidJob for a value that a job cannot have.
     """
     job = Job(worker=worker, **job_fields(options))
-    own = {name: getattr(job, name) for name in ("tags", "meta") if name in options}
+    own = {name: getattr(job, name) for name in ("tags", "meta", "unique") if name in options}
     return MappingProxyType({**options, **copy.deepcopy(own)})

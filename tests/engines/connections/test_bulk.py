@@ -11,7 +11,7 @@ from tests.engines.connections.test_lent import build, stored
 from tests.faults.proxy import Proxy
 
 from oban import Job, Oban
-from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS, chunked
+from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS, chunked
 from oban.engines.values import JobFilter
 from oban.errors import DataRefused, InvalidJob
 

@@ -11,7 +11,7 @@ from tests.engines.connections.heard import Heard
 from tests.engines.connections.kinds import KINDS, Lent
 
 from oban import Job, Oban
-from oban.engines.postgres import jobs as job_verbs
+from oban.engines.postgres import insert_rows as job_verbs
 from oban.engines.values import JobFilter
 
 MANY = ("alpha", "alpha", "beta", 'ga"mma')

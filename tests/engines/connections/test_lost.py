@@ -21,7 +21,7 @@ from tests.faults.proxy import Proxy
 from tests.running.support import eventually
 
 from oban import Job, Oban
-from oban.engines.postgres import jobs as job_verbs
+from oban.engines.postgres import insert_rows as job_verbs
 from oban.errors import DatabaseUnavailable, OutcomeUnknown
 
 

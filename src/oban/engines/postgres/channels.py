@@ -17,6 +17,7 @@ from oban.engines.values import (
     Signal,
     Stop,
     Undecodable,
+    UniqueLost,
 )
 
 #: How many jobs of a queue a process may run at once, as in `QueueOptions`.
@@ -65,6 +66,8 @@ class Channels:
             return Due(at)
         if channel == self.control and "probe" in message:
             return None
+        if channel == self.control and "unique_lost" in message:
+            return UniqueLost(int(message["unique_lost"]))
         if channel == self.control:
             return Commanded(str(message["name"]), int(message.get("echo_count", 0)))
         action = message.get("action")

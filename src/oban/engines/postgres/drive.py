@@ -14,9 +14,9 @@ from tenacity import (
 )
 
 from oban.engines.postgres.connections import AsyncLink, SyncLink
-from oban.engines.postgres.faults import ended_by_server
+from oban.engines.postgres.faults import BUSY, LOCK_TIMEOUT, ended_by_server
 from oban.engines.postgres.statements import PostgresOperation
-from oban.errors import Contended
+from oban.errors import Contended, UniqueKeyBusy
 
 T = TypeVar("T")
 
@@ -41,6 +41,9 @@ async def step_through(operation: PostgresOperation[T], link: AsyncLink) -> T:
             statement = steps.send(await link.fetch(statement))
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # what the generator returns is a T
+    except Exception as error:
+        note_keys(operation, error)
+        raise
 
 
 def drive_sync(operation: PostgresOperation[T], link: SyncLink) -> T:
@@ -58,11 +61,22 @@ def step_through_sync(operation: PostgresOperation[T], link: SyncLink) -> T:
             statement = steps.send(link.fetch(statement))
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # as above
+    except Exception as error:
+        note_keys(operation, error)
+        raise
+
+
+def note_keys(operation: PostgresOperation[T], error: Exception) -> None:
+    """Over a connection of the caller's he gets his driver's own error, and a note in it."""
+    driver_error = getattr(error, "orig", error)  # SQLAlchemy wraps it
+    state = getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
+    if operation.unique_keys and state == LOCK_TIMEOUT:
+        error.add_note(f"{operation.unique_keys()}: {BUSY}")
 
 
 def gave_way(error: BaseException) -> bool:
-    """Whether to try again: others were in the way."""
-    return isinstance(error, Contended)
+    """Whether to try again: others were in the way, and it is not known for how long they are."""
+    return isinstance(error, Contended) and not isinstance(error, UniqueKeyBusy)
 
 
 def gave_way_or_ended(error: BaseException) -> bool:

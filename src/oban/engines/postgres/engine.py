@@ -22,7 +22,7 @@ from oban.engines.postgres.drive import (
     with_retries_sync,
 )
 from oban.engines.postgres.faults import translate
-from oban.engines.postgres.jobs import MAX_INSERT_BYTES, MAX_INSERT_JOBS
+from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS
 from oban.engines.postgres.nodes import NodeVerbs
 from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
@@ -98,7 +98,12 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         broken = connection.closed
         if getattr(error, "sqlstate", None) == READ_ONLY:
             await connection.close()  # the server became a standby: the pool must connect anew
-        return translate(error, broken=broken, sent=not operation.repeatable)
+        return translate(
+            error,
+            broken=broken,
+            sent=not operation.repeatable,
+            unique_keys=operation.unique_keys,
+        )
 
     def execute_sync(self, operation: Operation[T], conn: object | None = None) -> T:
         refuse_inside_loop()
@@ -114,7 +119,12 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
                 return drive_sync(operation, SyncPsycopg(connection, prepares=self.direct))
         except (psycopg.Error, UnicodeEncodeError) as error:
             broken = connection is None or connection.pgconn.status != psycopg.pq.ConnStatus.OK
-            raise translate(error, broken=broken, sent=not operation.repeatable) from error
+            raise translate(
+                error,
+                broken=broken,
+                sent=not operation.repeatable,
+                unique_keys=operation.unique_keys,
+            ) from error
 
     def session(self, label: str, patience: float | None = None) -> PostgresSession:
         return PostgresSession(self.pools.connector, label, patience or PATIENCE)

@@ -1,12 +1,16 @@
 """What a driver's error means for the statement that was sent."""
 
 import select
+from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
 
 from oban import errors
 
+LOCK_TIMEOUT: Final = "55P03"
+#: Why somebody has waited in vain for a unique key.
+BUSY: Final = "another transaction has inserted or moved a job of that key and not ended yet"
 CONTENDED: Final = frozenset({"40001", "40P01", "55P03", "57014"})
 #: The session is of no use any more, and the statement was not carried out: the server said so
 #: itself. 25006 is a server that became a read-only standby.
@@ -18,11 +22,17 @@ MISSING_OBJECTS: Final = frozenset({"42P01", "3F000", "42703", "42704"})
 REFUSED_CLASSES: Final = ("09", "22", "23", "38", "39", "44", "54", "P0")
 
 
-def translate(error: Exception, *, broken: bool, sent: bool) -> Exception:
+def translate(
+    error: Exception,
+    *,
+    broken: bool,
+    sent: bool,
+    unique_keys: Callable[[], str] | None = None,
+) -> Exception:
     """Return the error of ours that says what `error` means.
 
     `broken` says that the connection cannot be used any more, `sent` that a change may have
-    reached the server by then.
+    reached the server by then, `unique_keys` what else than a row it may have waited for.
     """
     if isinstance(error, UnicodeEncodeError):
         return errors.DataRefused(f"text that is not valid Unicode was refused: {error}")
@@ -32,6 +42,8 @@ def translate(error: Exception, *, broken: bool, sent: bool) -> Exception:
     text = str(error).strip() or type(error).__name__
     if state in UNAVAILABLE:
         return errors.DatabaseUnavailable(f"the database is not available: {text}")
+    if state == LOCK_TIMEOUT and unique_keys:
+        return errors.UniqueKeyBusy(f"{unique_keys()}: {BUSY}: {text}")
     if state in CONTENDED:
         return errors.Contended(f"the statement gave way to others: {text}")
     if state in MISSING_OBJECTS:

@@ -18,9 +18,14 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_leases": CHANGE,
         "oban_queue_intents": CHANGE,
         "oban_cron_slots": CHANGE,
+        "oban_unique": CHANGE,
         "oban_migrations": "select",
     },
-    "client": {"oban_jobs": "select, insert", "oban_migrations": "select"},
+    "client": {
+        "oban_jobs": "select, insert",
+        "oban_unique": "select, insert, update",
+        "oban_migrations": "select",
+    },
     "reader": {
         "oban_jobs": "select",
         "oban_leaders": "select",
@@ -30,6 +35,7 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_leases": "select",
         "oban_queue_intents": "select",
         "oban_cron_slots": "select",
+        "oban_unique": "select",
         "oban_migrations": "select",
     },
 }

@@ -1,8 +1,10 @@
 """Statements as values: named SQL, its parameters, and the operations made of them.
 
-A `.sql` file holds blocks that begin with `-- name: …`. Parameters are written `:name` and always
-bound; `{prefix}` and the column lists of `rows` are the only text put in. One block serves every
-kind of connection: psycopg takes it with `$1`, SQLAlchemy with `:name`. Every block returns rows.
+A `.sql` file holds blocks that begin with `-- name: …`, and parts that several of its blocks have
+in common, which begin with `-- part: …`. Parameters are written `:name` and always bound;
+`{prefix}`, the parts and the column lists of `rows` are the only text put in. One block serves
+every kind of connection: psycopg takes it with `$1`, SQLAlchemy with `:name`. Every block returns
+rows.
 """
 
 import re
@@ -25,10 +27,11 @@ Steps = Generator["Statement", Rows, T]
 
 FILES: Final = ("jobs", "runs", "nodes", "cron", "history", "reads", "schema")
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
+BLOCK: Final = re.compile(r"^-- (name|part): (\w+)$", re.MULTILINE)
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 #: Statements that are sent often enough for a driver to prepare them, so that their plan is kept.
 #: The others are planned for the table as it is when they are sent.
-PREPARED: Final = frozenset({"insert_job", "insert_jobs", "turn"})
+PREPARED: Final = frozenset({"insert_job", "insert_jobs", "insert_unique_jobs", "turn"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class PostgresOperation(Operation[T_co]):
     steps: Callable[[], Steps[T_co]]
     transactional: bool = False
     repeatable: bool = False
+    #: Names the unique keys that it may have to wait for, for who has waited in vain.
+    unique_keys: Callable[[], str] | None = None
 
 
 class Statements:
@@ -85,14 +90,24 @@ class Statements:
 
 def read_blocks(file: str, prefix: str) -> list[Sql]:
     text = (resources.files("oban.engines.postgres") / "sql" / f"{file}.sql").read_text("utf-8")
-    _, *parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
-    return [write(name, body, prefix) for name, body in zip(parts[::2], parts[1::2], strict=True)]
+    _, *found = BLOCK.split(text)
+    blocks = list(zip(found[::3], found[1::3], found[2::3], strict=True))
+    parts = {name: joined(body) for kind, name, body in blocks if kind == "part"}
+    return [
+        write(name, body, prefix, {**parts, **COLUMN_LISTS})
+        for kind, name, body in blocks
+        if kind == "name"
+    ]
 
 
-def write(name: str, body: str, prefix: str) -> Sql:
-    plain = " ".join(COMMENT.sub("", body).split())
-    for placeholder, columns in COLUMN_LISTS.items():
-        plain = plain.replace("{" + placeholder + "}", columns)
+def joined(body: str) -> str:
+    return " ".join(COMMENT.sub("", body).split())
+
+
+def write(name: str, body: str, prefix: str, put_in: Mapping[str, str]) -> Sql:
+    plain = joined(body)
+    for placeholder, text in put_in.items():
+        plain = plain.replace("{" + placeholder + "}", text)
     parameters = tuple(dict.fromkeys(PARAMETER.findall(plain)))
     numbered = PARAMETER.sub(lambda found: f"${parameters.index(found[1]) + 1}", plain)
     schema = quoted(prefix)

@@ -4,7 +4,14 @@
 
 drop trigger if exists oban_notify_inserted on {prefix}.oban_jobs;
 
-drop function if exists {prefix}.oban_notify_inserted();
+drop trigger if exists oban_unique_enter on {prefix}.oban_jobs;
+
+drop trigger if exists oban_unique_leave on {prefix}.oban_jobs;
+
+drop function if exists
+  {prefix}.oban_notify_inserted(), {prefix}.oban_unique_enter(), {prefix}.oban_unique_leave(),
+  {prefix}.oban_unique_is_held(bigint, integer, float8, boolean),
+  {prefix}.oban_unique_states(jsonb), {prefix}.oban_unique_bit({prefix}.oban_job_state);
 
 do $$
 declare
@@ -41,4 +48,5 @@ end $$;
 
 drop table if exists
   {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_leases,
-  {prefix}.oban_queue_intents, {prefix}.oban_cron_slots, {prefix}.oban_migrations;
+  {prefix}.oban_queue_intents, {prefix}.oban_cron_slots, {prefix}.oban_unique,
+  {prefix}.oban_migrations;
