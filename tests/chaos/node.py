@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import sys
 import time
 
-from oban import Job, Oban, Record, Worker, telemetry, worker
+from oban import Cancel, Job, Oban, Record, Snooze, Worker, telemetry, worker
 
 RECORDS = -1
 
@@ -88,6 +89,26 @@ class Wall(Noted):
         note("B", job)
         note("E", job)
         return Record(time.time())
+
+
+@worker(unique={"keys": ["key"], "group": "incomplete"})
+class Keyed(Noted):
+    """Ends in every way there is. Notes its key in the place of a number, and which job it is."""
+
+    async def process(self, job: Job) -> Snooze | Cancel | None:
+        for kind in "BE":
+            line = f"{kind} {job.args['key']} {job.id} {time.monotonic()}\n"
+            os.write(RECORDS, line.encode())
+            if kind == "B":
+                await asyncio.sleep(random.uniform(0, 0.02))  # not for secrets
+        match random.randrange(10):
+            case 0:
+                raise RuntimeError("tried again")
+            case 1:
+                return Snooze(0.1)
+            case 2:
+                return Cancel("not any more")
+        return None
 
 
 @worker()
