@@ -21,6 +21,7 @@ from benchmarks.scenarios.priorities import Priorities
 from benchmarks.scenarios.promptness import Promptness
 from benchmarks.scenarios.rescue import Rescue
 from benchmarks.scenarios.scenario import Scenario
+from benchmarks.scenarios.unique import UniqueBulk, UniqueOne
 from benchmarks.scenarios.vacuum_held import VacuumHeld
 
 SCENARIOS: Sequence[Scenario] = (
@@ -46,6 +47,8 @@ SCENARIOS: Sequence[Scenario] = (
     Pruning(),
     VacuumHeld(),
     Isolation(),
+    UniqueOne(),
+    UniqueBulk(),
     BulkMillion(),
     HistoryTenMillion(),
     Rescue(),

@@ -39,7 +39,7 @@ class ObanAdapter:
 
     async def open(self, order: Order) -> None:
         self.order = order
-        self.worker = Failing if order.fail else Recording
+        self.worker = (Failing if order.fail else Recording).options(unique=order.unique)
         self.oban = await Oban(pool=order.dsn).start()
 
     async def close(self) -> None:

@@ -60,6 +60,8 @@ class Order:
     priorities: int = 1
     #: Whether each job fails when it first runs, to be tried again without delay.
     fail: bool = False
+    #: Whether a job is inserted only if none like it is there.
+    unique: bool = False
     #: Whether nodes are told of what is inserted.
     notify: bool = True
     #: How many more queues the worker has, all of them empty.
