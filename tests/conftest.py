@@ -28,6 +28,7 @@ TABLES = (
     "oban_jobs",
     "oban_leaders",
     "oban_leases",
+    "oban_limiters",
     "oban_owned_queues",
     "oban_owners",
     "oban_producers",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from oban.cron.zones import zone_named
 from oban.errors import InvalidJob, InvalidOption
 from oban.fields import MAX_ATTEMPTS, MAX_NAME_LENGTH
+from oban.limits import QueueLimits
 from oban.part import SECRET, TEXT, Part, Range, check_name, parse
 from oban.periodic import Periodic, refuse_twins
 from oban.states import FINAL
@@ -22,15 +23,21 @@ PREFIX: Final = Range(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitOptions(Part):
+    """How many jobs may start, on all nodes together, within any `period` seconds."""
+
+    path: ClassVar[str] = "rate_limit."
+    shorthand: ClassVar[str | None] = "allowed"
+
+    allowed: Annotated[int, Range(1, 1_000_000_000)]
+    period: Annotated[float, Range(0.1, 365 * DAY)] = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOptions(Part):
     """How one queue runs on one node. `limit` is how many of its jobs run there at once."""
 
-    later: ClassVar[Mapping[str, object]] = {
-        "burst": None,
-        "global_limit": None,
-        "partition": None,
-        "rate_limit": None,
-    }
+    later: ClassVar[Mapping[str, object]] = {"burst": None, "partition": None}
     path: ClassVar[str] = "queue."
     shorthand: ClassVar[str | None] = "limit"
 
@@ -39,6 +46,15 @@ class QueueOptions(Part):
     debounce_interval: Annotated[float, Range(0, 60)] = 0.005
     #: How many jobs may be claimed beyond the free slots: as its rate allows, or at most so many.
     claim_ahead: Annotated[int | Literal["auto"], Range(0, 10_000)] = "auto"
+    #: How many of its jobs run at once on all nodes together.
+    global_limit: Annotated[int | None, Range(1, 1_000_000)] = None
+    rate_limit: RateLimitOptions | None = None
+
+    @property
+    def limits(self) -> QueueLimits:
+        if self.rate_limit is None:
+            return QueueLimits(self.global_limit)
+        return QueueLimits(self.global_limit, self.rate_limit.allowed, self.rate_limit.period)
 
     @classmethod
     def parse(cls, name: str, given: object) -> Self:

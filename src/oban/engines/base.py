@@ -33,6 +33,7 @@ from oban.engines.values import (
     Turn,
 )
 from oban.job import Job
+from oban.limits import QueueLimits
 from oban.outcome import Ack, AttemptKey
 
 T = TypeVar("T")
@@ -260,16 +261,22 @@ class Engine(Protocol):
         """Forget producers that were silent for a day and that no job names. How many."""
         ...
 
+    def open_limiter(self, queue: str) -> Operation[None]:
+        """Make sure that the limits of the queue can be counted."""
+        ...
+
     def turn(
         self,
         producer: ProducerIdentity,
         acks: Sequence[Ack],
         demand: int,
         start: Place | None = None,
+        limits: QueueLimits | None = None,
     ) -> Operation[Turn]:
         """Save how attempts ended and claim up to `demand` jobs, in one round trip.
 
-        With `start`, of those that stand there or behind.
+        With `start`, of those that stand there or behind. With `limits`, which hold over all nodes,
+        no more than they allow, and none before `open_limiter`.
 
         All or nothing. An attempt rescued, cancelled or deleted meanwhile is left alone and is
         missing from the result; sending the same ack twice changes nothing. Never waits for a row

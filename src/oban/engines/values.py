@@ -45,6 +45,8 @@ class Turn:
     claimed: tuple[Job, ...]
     #: Where the last of them stood, None if there is none.
     last: Place | None
+    #: Seconds until the queue's rate allows more, None where that is not all that is in the way.
+    again_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

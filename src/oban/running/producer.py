@@ -12,6 +12,7 @@ from oban import telemetry
 from oban.backoff import outage_backoff
 from oban.engines.base import Engine
 from oban.engines.values import Head, ProducerIdentity, Pulse
+from oban.limits import QueueLimits
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.executor import Executor
@@ -59,7 +60,7 @@ class Producer:
         hear_due_in: Callable[[float], None],
     ) -> None:
         self.identity = ProducerIdentity(str(uuid.uuid4()), name, node, queue)
-        self.turns = Turns(engine, self.identity, hear_due_in)
+        self.turns = Turns(engine, self.identity, options.limits, hear_due_in)
         self.slots = Slots(
             queue,
             options,
@@ -79,6 +80,8 @@ class Producer:
         self.suspects: set[AttemptKey] = set()
         self.shutdown_started_at: datetime | None = None
         self.last_turn = 0.0
+        #: When its rate allows more.
+        self.coming: asyncio.TimerHandle | None = None
         #: Whether the last claim brought all that it asked for: then there is probably more.
         self.is_more = False
 
@@ -139,6 +142,8 @@ class Producer:
             meta={
                 "limit": self.slots.limit,
                 "paused": self.paused,
+                "global_limit": self.turns.limits.global_limit,
+                "rate_limit": rate_of(self.turns.limits),
                 "running": [*began, *ended],
                 "running_count": len(began),
                 "waiting_count": len(self.slots.ahead),
@@ -220,6 +225,7 @@ class Producer:
         demand = 0 if goes_back else self.demand()
         claimed = await self.turns.take(demand)
         self.is_more = len(claimed) >= demand > 0
+        self.come_again(self.turns.again_in)
         if claimed:
             self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
             if self.turns.gives_back():  # something has since, which stands before these
@@ -228,6 +234,15 @@ class Producer:
                 self.slots.put(claimed)
         if goes_back or self.turns.ready() or (self.is_more and self.demand()):
             self.wake()
+
+    def come_again(self, seconds: float | None) -> None:
+        """Look again when the rate of the queue allows more."""
+        if self.coming is not None:
+            self.coming.cancel()
+            self.coming = None
+        if seconds is not None:
+            loop = asyncio.get_running_loop()
+            self.coming = loop.call_later(max(0.0, seconds), self.wake)
 
     def demand(self) -> int:
         return self.slots.demand() if self.is_believed_alive() else 0
@@ -301,6 +316,12 @@ class Producer:
         self.slots.shut_down()
         await self.slots.wait_idle(deadline - settle / 2)
         return deadline
+
+
+def rate_of(limits: QueueLimits) -> dict[str, float] | None:
+    if limits.allowed is None or limits.period is None:
+        return None
+    return {"allowed": limits.allowed, "period": limits.period}
 
 
 def timestamp(moment: datetime | None) -> float | None:

@@ -39,7 +39,8 @@ class Slots:
         #: Is told how each attempt ended, or that it was given back.
         self.ended = ended
         self.runs: dict[AttemptKey, Run] = {}
-        self.ahead = Ahead(options.claim_ahead)
+        # What waits here has started as far as the rate is concerned, and shall not start later.
+        self.ahead = Ahead(0 if options.rate_limit else options.claim_ahead)
         #: Set while nothing runs.
         self.idle = asyncio.Event()
         self.idle.set()

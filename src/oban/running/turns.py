@@ -22,6 +22,7 @@ from oban.engines.base import Engine
 from oban.engines.values import Head, Place, ProducerIdentity, Turn
 from oban.errors import DataRefused
 from oban.job import Job
+from oban.limits import QueueLimits
 from oban.outcome import Ack, AttemptKey
 from oban.states import JobState
 
@@ -33,18 +34,30 @@ MAX_DEMAND: Final = 5_000
 LITTERED: Final = 0.004
 #: Seconds for which it holds where a queue begins.
 START_AGE: Final = 2.0
+#: Seconds for which a limiter is taken to be there.
+LIMITER_AGE: Final = 10.0
 #: Seconds until an outcome is sent again that the database refuses.
 REFUSED_REST: Final = 60.0
 
 
 class Turns:
     def __init__(
-        self, engine: Engine, identity: ProducerIdentity, hear_due_in: Callable[[float], None]
+        self,
+        engine: Engine,
+        identity: ProducerIdentity,
+        limits: QueueLimits,
+        hear_due_in: Callable[[float], None],
     ) -> None:
         self.engine = engine
         self.identity = identity
         #: Is told in how many seconds a job that was just saved is due again.
         self.hear_due_in = hear_due_in
+        #: What holds over all nodes; a queue that has none takes the shorter way.
+        self.limits = limits
+        #: When it was last made sure that they can be counted.
+        self.limiter_opened_at = -math.inf
+        #: Seconds until their rate allows more, by the last turn.
+        self.again_in: float | None = None
         self.session = engine.session(identity.label)
         #: What has ended and is not known to be saved.
         self.acks: list[Ack] = []
@@ -109,10 +122,12 @@ class Turns:
     async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:
         """One round trip. Whatever cuts it short leaves its fate to be settled first."""
         queue = {"queue": self.identity.queue}
+        if self.limits and demand:
+            await self.open_limiter()
         if any(ack.state is JobState.AVAILABLE for ack in acks):
             self.start = None  # what goes back stands before it
         start = self.start if time.monotonic() < self.start_until else None
-        operation = self.engine.turn(self.identity, acks, demand, start)
+        operation = self.engine.turn(self.identity, acks, demand, start, self.limits)
         before, self.unsettled = self.unsettled, True
         try:
             with (
@@ -126,11 +141,19 @@ class Turns:
             self.unsettled = before  # the server answered: all of it was undone
             raise
         self.unsettled = before
+        self.again_in = turn.again_in
         if delays := [ack.delay for ack in acks if ack.delay is not None]:
             self.hear_due_in(min(delays))
         if turn.claimed and start is not None and self.start is start:
             self.start = turn.last
         return turn
+
+    async def open_limiter(self) -> None:
+        """Once in a while, in case that somebody has emptied the table."""
+        now = time.monotonic()
+        if now - self.limiter_opened_at > LIMITER_AGE:
+            await self.session.execute(self.engine.open_limiter(self.identity.queue))
+            self.limiter_opened_at = now
 
     def hear_head(self, head: Head) -> None:
         """Where the queue was found to begin, by who looks for that once in a while.

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
 from oban.errors import InvalidOption
-from oban.fields import Seconds
+from oban.fields import Seconds, clean_integer
 from oban.job import Job, due_at
 from oban.unique import Unique, UniqueOptions
 
@@ -22,9 +22,12 @@ class JobOptions(TypedDict, total=False):
     scheduled_at: datetime | None
     schedule_in: Seconds | None
     unique: bool | UniqueOptions | Unique | None
+    weight: int
 
 
 OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
+
+clean_weight: Final = clean_integer(1, 1_000_000_000)
 
 #: Two ways to say when; whoever gives one of them replaces both.
 WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
@@ -32,7 +35,6 @@ WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 #: Options that are named in the documentation of later versions, and what they will do.
 LATER_OPTIONS: Final[Mapping[str, str]] = {
     "limits": "share named limits between queues",
-    "weight": "say how much of a rate limit a job uses up",
     "executor": "choose between the event loop, a thread and a process",
     "timeout": "stop an attempt that takes too long",
     "deadline": "cancel a job that could not start in time",
@@ -85,8 +87,11 @@ def merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def job_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a job built now: `schedule_in` counts from here."""
+    """The fields of a job built now: `schedule_in` counts from here, a weight is part of meta."""
     fields = dict(options)
+    if "weight" in fields:
+        weight = clean_weight("weight", fields.pop("weight"))
+        fields["meta"] = {**(fields.get("meta") or {}), "weight": weight}
     if "schedule_in" in fields:
         fields["scheduled_at"] = due_at(fields.get("scheduled_at"), fields.pop("schedule_in"))
     return fields

@@ -19,6 +19,7 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_queue_intents": CHANGE,
         "oban_cron_slots": CHANGE,
         "oban_unique": CHANGE,
+        "oban_limiters": CHANGE,
         "oban_migrations": "select",
     },
     "client": {
@@ -36,6 +37,7 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_queue_intents": "select",
         "oban_cron_slots": "select",
         "oban_unique": "select",
+        "oban_limiters": "select",
         "oban_migrations": "select",
     },
 }

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from oban.engines.postgres.rows import EARLIEST, EPOCH, LATEST, read_claimed
-from oban.engines.postgres.statements import PostgresOperation, Steps
+from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.engines.values import Head, Place, ProducerIdentity, Staged, Turn
 from oban.errors import DatabaseUnavailable, DataRefused
 from oban.fields import encode
 from oban.job import Job
+from oban.limits import QueueLimits
 from oban.outcome import Ack, AttemptKey
 
 #: What several acks in one statement may take. More are refused, to be sent in parts; a huge one
@@ -25,6 +26,15 @@ MAX_TURN_BYTES: Final = 16_000_000
 FIRST: Final = Place(-32_768, "-infinity", 0)
 
 
+#: Spans of a rate's period that are counted one by one. The more there are, the less of the rate is
+#: lost where a span ends.
+SPANS: Final = 60
+
+
+def limiter_of(queue: str) -> str:
+    return f"queue {queue}"
+
+
 class RunVerbs(Verbs):
     def turn(
         self,
@@ -32,28 +42,49 @@ class RunVerbs(Verbs):
         acks: Sequence[Ack],
         demand: int,
         start: Place | None = None,
+        limits: QueueLimits | None = None,
     ) -> PostgresOperation[Turn]:
         payload = acks_payload(acks)
         priority, scheduled_at, identity = start or FIRST
+        claiming: dict[str, Any] = {
+            "acks": payload,
+            "demand": demand,
+            "uuid": producer.uuid,
+            "node": producer.node,
+            "queue": producer.queue,
+            "start_priority": priority,
+            "start_at": scheduled_at,
+            "start_id": identity,
+        }
+
+        def statement() -> Statement:
+            if not limits:
+                return self.sql("turn", **claiming)
+            return self.sql(
+                "limited_turn",
+                limiter=limiter_of(producer.queue),
+                global_limit=limits.global_limit,
+                allowed=limits.allowed,
+                period=limits.period,
+                spans=SPANS,
+                insert_channel=self.channels.insert,
+                **claiming,
+            )
 
         def steps() -> Steps[Turn]:
-            (unsaved, held, *_), *rows = yield self.sql(
-                "turn",
-                acks=payload,
-                demand=demand,
-                uuid=producer.uuid,
-                node=producer.node,
-                queue=producer.queue,
-                start_priority=priority,
-                start_at=scheduled_at,
-                start_id=identity,
-            )
+            (unsaved, held, again_in, *_), *rows = yield statement()
             acknowledged = frozenset(ack.id for ack in acks).difference(unsaved)
-            claimed = sorted(read_claimed((row[2:] for row in rows), producer), key=start_order)
+            claimed = sorted(read_claimed((row[3:] for row in rows), producer), key=start_order)
             last = place_of(claimed[-1]) if claimed else None
-            return Turn(acknowledged, frozenset(held), tuple(claimed), last)
+            return Turn(acknowledged, frozenset(held), tuple(claimed), last, again_in)
 
         return PostgresOperation("turn", steps)
+
+    def open_limiter(self, queue: str) -> PostgresOperation[None]:
+        def steps() -> Steps[None]:
+            yield self.sql("open_limiter", limiter=limiter_of(queue))
+
+        return PostgresOperation("open_limiter", steps, repeatable=True)
 
     def end_lost_turns(self, producer: ProducerIdentity) -> PostgresOperation[None]:
         def steps() -> Steps[None]:

@@ -11,7 +11,8 @@ drop trigger if exists oban_unique_leave on {prefix}.oban_jobs;
 drop function if exists
   {prefix}.oban_notify_inserted(), {prefix}.oban_unique_enter(), {prefix}.oban_unique_leave(),
   {prefix}.oban_unique_is_held(bigint, integer, float8, boolean),
-  {prefix}.oban_unique_states(jsonb), {prefix}.oban_unique_bit({prefix}.oban_job_state);
+  {prefix}.oban_unique_states(jsonb), {prefix}.oban_unique_bit({prefix}.oban_job_state),
+  {prefix}.oban_running_count(text, bigint);
 
 do $$
 declare
@@ -49,4 +50,5 @@ end $$;
 drop table if exists
   {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_leases,
   {prefix}.oban_queue_intents, {prefix}.oban_cron_slots, {prefix}.oban_unique,
+  {prefix}.oban_limiters,
   {prefix}.oban_migrations;

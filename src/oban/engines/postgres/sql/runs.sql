@@ -1,18 +1,12 @@
--- name: turn
--- One producer's round trip: saves how the attempts in the JSON list :acks ended, then claims up to
--- :demand jobs of :queue, of those that stand at :start_priority, :start_at and :start_id or behind. So
--- a claim need not walk over what was claimed before, as long as a transaction that somebody has left
--- open keeps its index entries from being removed. Either part may be empty. Returns one row with the ids of acks that were not
--- saved, and of those among them that are to be sent again, and a row for each claimed job.
--- The fence: an ack counts only while its row is executing under this producer and attempt, or was
--- cancelled and is being stopped; then the state stays and only the error is added.
--- A row that somebody else has locked is skipped and returned as held: one must not hold up all. So is
--- one that was changed after the statement began: it is found where it was locked, and no more there.
--- A claim needs the producer's record in oban_owners: without it nobody could rescue the job.
--- Indexes: the primary key for acks, oban_jobs_available_index for the claim; what was locked is then
--- taken by its place in the table. `case` keeps the planner from reading the whole running index for
--- each ack: it is not seen to imply that index.
-with ended as materialized (
+-- part: acknowledging
+-- Saves how the attempts in the JSON list :acks ended. The fence: an ack counts only while its row is
+-- executing under this producer and attempt, or was cancelled and is being stopped; then the state
+-- stays and only the error is added. A row that somebody else has locked is skipped: one must not hold
+-- up all. So is one that was changed after the statement began: it is found where it was locked, and
+-- no more there. Index: the primary key; what was locked is then taken by its place in the table.
+-- `case` keeps the planner from reading the whole running index for each ack: it is not seen to imply
+-- that index.
+ended as materialized (
   select * from json_to_recordset(cast(:acks as json)) as ack(
     id bigint, attempt int, state text, error text, delay float8, meta jsonb, uncounted boolean
   )
@@ -78,29 +72,11 @@ with ended as materialized (
 ), unsaved as materialized (
   select id, attempt from ended
   where id in (select id from ended except select id from acknowledged)
-), candidate as materialized (
-  select ctid as place from {prefix}.oban_jobs
-  where state = 'available' and queue = cast(:queue as text) and attempt < max_attempts
-    and (priority, scheduled_at, id) >= (
-      cast(:start_priority as int), cast(cast(:start_at as text) as timestamp),
-      cast(:start_id as bigint)
-    )
-    and exists (select from {prefix}.oban_owners where uuid = cast(cast(:uuid as text) as uuid))
-  order by priority, scheduled_at, id
-  limit cast(:demand as int)
-  for update skip locked
-), claimed as (
-  update {prefix}.oban_jobs as job
-  set
-    state = 'executing',
-    attempt = job.attempt + 1,
-    attempted_at = timezone('UTC', statement_timestamp()),
-    attempted_by = array[cast(:node as text), cast(:uuid as text)]
-  where job.ctid = any(array(select place from candidate))
-  returning job.*
 )
-select
-  array(select id from unsaved) as unsaved,
+
+-- part: answered
+-- The ids of acks that were not saved, and of those among them that are to be sent again.
+array(select id from unsaved) as unsaved,
   array(
     select unsaved.id from unsaved
     where exists (
@@ -113,10 +89,158 @@ select
           else false
         end
     )
-  ) as held,
+  ) as held
+
+-- part: claimable
+-- The jobs of :queue in the order they run, of those that stand at :start_priority, :start_at and
+-- :start_id or behind: so a claim need not walk over what was claimed before, as long as a transaction
+-- that somebody has left open keeps its index entries from being removed. A claim needs the producer's
+-- record in oban_owners: without it nobody could rescue the job. Index: oban_jobs_available_index.
+where state = 'available' and queue = cast(:queue as text) and attempt < max_attempts
+    and (priority, scheduled_at, id) >= (
+      cast(:start_priority as int), cast(cast(:start_at as text) as timestamp),
+      cast(:start_id as bigint)
+    )
+    and exists (select from {prefix}.oban_owners where uuid = cast(cast(:uuid as text) as uuid))
+  order by priority, scheduled_at, id
+
+-- part: claimed
+-- Claims the candidates, by their place in the table.
+claimed as (
+  update {prefix}.oban_jobs as job
+  set
+    state = 'executing',
+    attempt = job.attempt + 1,
+    attempted_at = timezone('UTC', statement_timestamp()),
+    attempted_by = array[cast(:node as text), cast(:uuid as text)]
+  where job.ctid = any(array(select place from candidate))
+  returning job.*
+)
+
+-- name: turn
+-- One producer's round trip: saves how attempts ended, then claims up to :demand jobs. Either may be
+-- nothing. Returns one row about the acks, and a row for each claimed job.
+with {acknowledging}, candidate as materialized (
+  select ctid as place from {prefix}.oban_jobs
+  {claimable}
+  limit cast(:demand as int)
+  for update skip locked
+), {claimed}
+select {answered}, null as again_in, {no_claimed_columns}
+union all
+select null, null, null, {claimed_columns} from claimed as job
+
+-- name: limited_turn
+-- The same for a queue that has limits over all nodes: :global_limit jobs that run at once, and jobs of
+-- the weight :allowed that start within :period seconds; null is no limit. Waits for the claims of
+-- other nodes, and counts after that. What was just acknowledged has made room. Returns also in how
+-- many seconds to try again, where the rate is all that is in the way. Who makes room while somebody
+-- waits for it tells the nodes. Without the limiter's row nothing is claimed.
+-- The rate is kept by :spans of the period, as what was started in each. A span counts until it is past
+-- with certainty, and one more, in which what was claimed has started: so no period, wherever it
+-- begins, ever sees more starts than are allowed.
+with limiter as materialized (
+  select
+    spent, is_awaited,
+    cast(floor(
+      cast(extract(epoch from clock_timestamp()) as float8) * cast(:spans as int)
+        / cast(:period as float8)
+    ) as bigint) as now_span
+  from {prefix}.oban_limiters
+  where name = cast(:limiter as text)
+  for update
+), {acknowledging}, counting as materialized (
+  select cast(key as bigint) as span, cast(value as bigint) as weight
+  from limiter, jsonb_each_text(limiter.spent)
+  where cast(key as bigint) >= limiter.now_span - cast(:spans as int) - 1
+), room as materialized (
+  select
+    limiter.now_span, limiter.is_awaited,
+    case
+      when cast(:global_limit as int) is null then cast(:demand as int)
+      else greatest(0, cast(:global_limit as int) - {prefix}.oban_running_count(
+        cast(:queue as text), (select count(*) from acknowledged)
+      ))
+    end as slots,
+    cast(:allowed as bigint) - coalesce((select sum(weight) from counting), 0) as weight
+  from limiter
+), locked as materialized (
+  select
+    ctid as place,
+    case
+      when cast(:allowed as bigint) is not null and jsonb_typeof(meta -> 'weight') = 'number'
+      then greatest(1, least(cast(meta ->> 'weight' as numeric), cast(:allowed as bigint)))
+      else 1
+    end as weight
+  from {prefix}.oban_jobs
+  {claimable}
+  limit coalesce((
+    select greatest(0, least(cast(:demand as bigint), room.slots, room.weight)) from room
+  ), 0)
+  for update skip locked
+), weighed as materialized (
+  select place, sum(weight) over (rows unbounded preceding) as weight from locked
+), candidate as materialized (
+  select weighed.place, weighed.weight from weighed, room
+  where room.weight is null or weighed.weight <= room.weight
+), {claimed}, taken as materialized (
+  select
+    count(*) as job_count, coalesce(max(weight), 0) as weight
+  from candidate
+), noted as (
+  update {prefix}.oban_limiters as limiter
+  set
+    spent = case
+      when taken.weight = 0 or cast(:allowed as int) is null then limiter.spent
+      else (
+        select coalesce(jsonb_object_agg(span, weight), '{}') from (
+          select span, sum(weight) as weight from (
+            select span, weight from counting
+            union all
+            select room.now_span, cast(taken.weight as bigint)
+          ) as both_of_them
+          group by span
+        ) as summed
+      )
+    end,
+    is_awaited = room.slots <= taken.job_count and cast(:demand as int) > taken.job_count
+  from taken, room
+  where limiter.name = cast(:limiter as text)
+    and (
+      (taken.weight > 0 and cast(:allowed as int) is not null)
+      or limiter.is_awaited <> (
+        room.slots <= taken.job_count and cast(:demand as int) > taken.job_count
+      )
+    )
+  returning limiter.name
+), told as materialized (
+  select pg_notify(
+    :insert_channel, cast(json_build_object('queue', cast(:queue as text)) as text)
+  )
+  from room, taken
+  where room.is_awaited and room.slots > taken.job_count
+)
+select
+  {answered},
+  (
+    select case
+      when taken.job_count < cast(:demand as int)
+        and (room.weight <= taken.weight or taken.job_count < (select count(*) from locked))
+      then (coalesce((select min(span) from counting), room.now_span) + cast(:spans as int) + 2)
+        * cast(:period as float8) / cast(:spans as int)
+        - cast(extract(epoch from clock_timestamp()) as float8)
+    end
+    from room, taken, (select count(*) from told) as told, (select count(*) from noted) as noted
+  ) as again_in,
   {no_claimed_columns}
 union all
-select null, null, {claimed_columns} from claimed as job
+select null, null, null, {claimed_columns} from claimed as job
+
+-- name: open_limiter
+-- Sees to it that the limiter is there.
+insert into {prefix}.oban_limiters (name) values (cast(:limiter as text))
+on conflict do nothing
+returning name
 
 -- name: give_back
 -- Makes the attempts of this producer available again, uncounted, but for those in the JSON list

@@ -1,0 +1,93 @@
+"""Limits over all nodes, held by nodes that run: never passed, and never left unused for long."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar
+
+import pytest
+from tests.running.support import eventually
+
+from oban import Job, Oban, Worker, worker
+from oban.errors import InvalidJob, InvalidOption
+
+
+@worker()
+class Noted(Worker):
+    running: ClassVar[int] = 0
+    most: ClassVar[int] = 0
+    started: ClassVar[list[float]] = []
+
+    async def process(self, job: Job) -> None:
+        Noted.started.append(time.monotonic())
+        Noted.running += 1
+        Noted.most = max(Noted.most, Noted.running)
+        await asyncio.sleep(job.args.get("seconds", 0))
+        Noted.running -= 1
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted() -> None:
+    Noted.running = Noted.most = 0
+    Noted.started.clear()
+
+
+async def run(dsn: str, count: int, nodes: int, queue: dict[str, Any], **args: Any) -> None:
+    """Enqueue jobs and run them on so many nodes, to the end."""
+    async with AsyncExitStack() as stack:
+        for number in range(nodes):
+            node = Oban(pool=dsn, name=f"n{number}", node=f"n{number}", queues={"default": queue})
+            await stack.enter_async_context(node)
+        await node.enqueue_many(Noted.new(args) for _ in range(count))
+
+        async def all_started() -> bool:
+            return len(Noted.started) == count
+
+        await eventually(all_started, 30.0)
+
+
+async def test_a_global_limit_is_reached_and_never_passed(oban_dsn: str) -> None:
+    began = time.monotonic()
+    await run(oban_dsn, 60, 3, {"limit": 10, "global_limit": 4}, seconds=0.02)
+    assert Noted.most == 4
+    # One after the other would take 1.2 s, and polling alone a second for each four.
+    assert time.monotonic() - began < 5
+
+
+async def test_a_rate_is_used_and_never_passed(oban_dsn: str) -> None:
+    period = 1.0
+    await run(oban_dsn, 60, 2, {"limit": 10, "rate_limit": {"allowed": 20, "period": period}})
+    starts = Noted.started
+    within = [sum(first <= each < first + period for each in starts) for first in starts]
+    assert max(within) <= 20
+    assert 2 * period < starts[-1] - starts[0] < 4 * period
+
+
+async def test_a_weight_is_taken_from_the_rate(oban_dsn: str) -> None:
+    job = Noted.options(weight=4).new({})
+    assert job.meta == {"weight": 4}
+    assert Noted.new({}, weight=2, meta={"a": 1}).meta == {"a": 1, "weight": 2}
+    queue = {"limit": 10, "rate_limit": {"allowed": 10, "period": 60}}
+    async with Oban(pool=oban_dsn, queues={"default": queue}) as oban:
+        await oban.enqueue_many(Noted.options(weight=4).new({}) for _ in range(5))
+
+        async def two_started() -> bool:
+            return len(Noted.started) == 2
+
+        await eventually(two_started)
+        (info,) = await oban.list_queues()
+        assert info.meta["rate_limit"] == {"allowed": 10, "period": 60}
+    assert len(Noted.started) == 2
+
+
+def test_what_a_limit_cannot_be_is_told() -> None:
+    for queue, message in [
+        ({"global_limit": 0}, "queues.q.global_limit is 0; it is a whole number from 1"),
+        ({"rate_limit": {"period": 5}}, "queues.q.rate_limit.allowed is missing"),
+        ({"rate_limit": {"allowed": 5, "per": 1}}, "queues.q.rate_limit.per is not an option"),
+        ({"rate_limit": "fast"}, "rate_limit.allowed is 'fast'; it is a whole number from 1"),
+    ]:
+        with pytest.raises(InvalidOption, match=message):
+            Oban(pool="postgresql://nowhere", name="wrong", queues={"q": queue})  # type: ignore[dict-item]
+    with pytest.raises(InvalidJob, match="weight is 0; it is a whole number from 1"):
+        Noted.new({}, weight=0)
