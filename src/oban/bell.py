@@ -7,7 +7,7 @@ for no time.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -46,20 +46,18 @@ class Bell:
         self.untold: set[str] = set()
         self.ringing: asyncio.Task[object] | None = None
 
-    def is_due(self, jobs: Iterable[Job]) -> bool:
+    def is_due(self, jobs: Sequence[Job]) -> bool:
         """Whether an insert of these jobs is to notify by itself; begins the window if it is."""
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
             self.begin(loop)
         now = loop.time()
-        queues = {job.queue for job in jobs}
-        # When a job is due is told to the stagers, which is not for later.
-        quiet = all(job.state is JobState.AVAILABLE for job in jobs) and all(
-            now < self.until.get(queue, now) for queue in queues
-        )
-        if not quiet:
-            self.begin_windows(queues)
-        return not quiet
+        available = [job.queue for job in jobs if job.state is JobState.AVAILABLE]
+        beginning = {queue for queue in available if now >= self.until.get(queue, now)}
+        # One that runs is not begun anew: what was inserted quietly is to be told at its end.
+        self.begin_windows(beginning)
+        # When a job is due is told to the stagers, which is not for later, and to no queue.
+        return bool(beginning) or len(available) < len(jobs)
 
     def inserted(self, jobs: Iterable[Job]) -> None:
         """Jobs are in the table that no notification told of."""

@@ -7,6 +7,7 @@ import pytest
 
 from oban import Job
 from oban.bell import WINDOW, Bell
+from oban.states import JobState
 
 
 class Nodes:
@@ -22,6 +23,10 @@ class Nodes:
 
 def jobs(*queues: str) -> list[Job]:
     return [Job(worker="w", queue=queue) for queue in queues]
+
+
+def later(queue: str) -> Job:
+    return Job(worker="w", queue=queue, scheduled_at=datetime.now(UTC) + timedelta(seconds=1))
 
 
 @pytest.fixture
@@ -88,6 +93,28 @@ async def test_it_never_ends_while_inserts_follow_each_other_and_none_is_forgott
     assert not bell.untold
 
 
+@pytest.mark.parametrize("among", ["alone", "with others"])
+async def test_jobs_that_are_not_available_silence_nobody(
+    bell: Bell, nodes: Nodes, among: str
+) -> None:
+    others = [later("a"), Job(worker="w", queue="a", state=JobState.SUSPENDED)]
+    assert bell.is_due(jobs("a"))
+    for _ in range(20):
+        for other in others:
+            assert bell.is_due([other] if among == "alone" else [other, *jobs("a")])
+        if not bell.is_due(jobs("a")):
+            bell.inserted(jobs("a"))
+        await asyncio.sleep(WINDOW / 4)
+    assert len(nodes.heard) >= 2
+    await over(bell)
+
+
+async def test_jobs_that_are_not_available_begin_no_window(bell: Bell) -> None:
+    assert bell.is_due([later("a")])
+    assert bell.is_due(jobs("a"))
+    await over(bell)
+
+
 async def test_one_queue_does_not_keep_another_waiting(bell: Bell) -> None:
     assert bell.is_due(jobs("a"))
     assert bell.is_due(jobs("a", "b"))
@@ -96,9 +123,8 @@ async def test_one_queue_does_not_keep_another_waiting(bell: Bell) -> None:
 
 
 async def test_when_a_job_is_due_is_always_told(bell: Bell) -> None:
-    later = Job(worker="w", queue="a", scheduled_at=datetime.now(UTC) + timedelta(seconds=1))
     for _ in range(3):
-        assert bell.is_due([later, *jobs("a")])
+        assert bell.is_due([later("a"), *jobs("a")])
     await over(bell)
 
 
