@@ -34,16 +34,16 @@ class Bell:
 
     def __init__(self, ring: Callable[[list[str]], Awaitable[object]]) -> None:
         self.ring = ring
+        #: What was inserted quietly.
+        self.untold: set[str] = set()
         self.begin(None)
 
     def begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """An Oban may be used from one event loop after another: nothing is left of the last."""
+        """An Oban may be used from one event loop after another: windows end with theirs."""
         self.loop = loop
         self.window = WINDOW
         #: When each queue's window ends.
         self.until: dict[str, float] = {}
-        #: What was inserted quietly.
-        self.untold: set[str] = set()
         self.ringing: asyncio.Task[object] | None = None
 
     def is_due(self, jobs: Sequence[Job]) -> bool:
@@ -56,6 +56,7 @@ class Bell:
         beginning = {queue for queue in available if now >= self.until.get(queue, now)}
         # One that runs is not begun anew: what was inserted quietly is to be told at its end.
         self.begin_windows(beginning)
+        self.tell_if_due()  # what the last loop left, after that: this insert tells by itself
         # When a job is due is told to the stagers, which is not for later, and to no queue.
         return bool(beginning) or len(available) < len(jobs)
 
@@ -94,22 +95,26 @@ class Bell:
     def rang(self, ringing: asyncio.Task[object]) -> None:
         if ringing is self.ringing:
             self.ringing = None
-            self.tell_if_due()
+            if not ringing.cancelled():
+                self.tell_if_due()
 
     async def ring_once(self, queues: list[str]) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        with suppress(Exception):  # a hint: the nodes look by themselves
-            await self.ring(queues)
+        try:
+            with suppress(Exception):  # a hint: the nodes look by themselves
+                await self.ring(queues)
+        except asyncio.CancelledError:
+            self.untold.update(queues)  # the loop ends: it is for the next
+            raise
         took = loop.time() - began
         self.window = min(LONGEST_WINDOW, max(WINDOW, took / SHARE))
 
     async def flush(self) -> None:
         """Tell at once what is still to be told."""
-        loop, untold = asyncio.get_running_loop(), self.untold
+        loop = asyncio.get_running_loop()
         if loop is not self.loop:
             self.begin(loop)
-            self.untold = untold
         until = loop.time() + FLUSHING
         while self.untold or self.ringing is not None:
             self.tell()

@@ -14,8 +14,11 @@ class Nodes:
     def __init__(self) -> None:
         self.heard: list[list[str]] = []
         self.error: Exception | None = None
+        self.near = asyncio.Event()
+        self.near.set()
 
     async def ring(self, queues: list[str]) -> None:
+        await self.near.wait()
         self.heard.append(queues)
         if self.error is not None:
             raise self.error
@@ -152,4 +155,34 @@ def test_windows_of_one_loop_are_none_of_the_next(bell: Bell) -> None:
         return bell.is_due(jobs("a"))
 
     assert asyncio.run(insert())
+    assert asyncio.run(insert())
+
+
+@pytest.mark.parametrize("left", ["in the window", "while it is told"])
+def test_what_one_loop_leaves_untold_the_next_tells(bell: Bell, nodes: Nodes, left: str) -> None:
+    async def insert() -> None:
+        assert bell.is_due(jobs("a"))
+        assert not bell.is_due(jobs("a"))
+        bell.inserted(jobs("a"))
+        if left == "while it is told":
+            nodes.near.clear()
+            bell.tell()
+            await asyncio.sleep(0)  # it begins, and the loop ends
+
+    async def come() -> None:
+        nodes.near.set()
+        assert bell.is_due(jobs("b"))
+        await over(bell)
+
+    asyncio.run(insert())
+    asyncio.run(come())
+    assert nodes.heard == [["a"]]
+
+
+def test_an_insert_into_a_queue_that_a_loop_left_untold_tells_by_itself(bell: Bell) -> None:
+    bell.untold = {"a"}
+
+    async def insert() -> bool:
+        return bell.is_due(jobs("a"))
+
     assert asyncio.run(insert())
