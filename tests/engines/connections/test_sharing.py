@@ -208,6 +208,87 @@ async def test_those_behind_one_that_stalls_leave_all_the_same(
     await asyncio.gather(*tasks)
 
 
+@pytest.fixture
+def soon_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oban.sharing.STALLED", 0.02)
+    monkeypatch.setattr("oban.sharing.CLOCK", 0.001)
+
+
+class Lines:
+    """Inserts, of which those of a job numbered below zero stay for ever."""
+
+    def __init__(self) -> None:
+        self.stuck = 0
+
+    async def insert(self, jobs: Sequence[Job], notify: bool) -> list[Job]:
+        if min(numbers(jobs)) < 0:
+            self.stuck += 1
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        return list(jobs)
+
+
+async def stuck(sharing: Sharing, lines: Lines) -> "asyncio.Task[Job]":
+    count = lines.stuck + 1
+    task = asyncio.create_task(sharing.enqueue(build(args={"n": -1}), notify=True))
+    while lines.stuck < count:
+        await asyncio.sleep(0.001)
+    return task
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_once_one_is_overdue_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = Lines()
+    sharing = Sharing(lines.insert)
+    dead = await stuck(sharing, lines)
+    await sharing.enqueue(build(args={"n": 0}), notify=True)  # waits until it is
+    monkeypatch.setattr("oban.sharing.STALLED", 3600)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await sharing.enqueue(build(args={"n": 0}), notify=True)
+            await asyncio.gather(*(sharing.enqueue(job, notify=True) for job in numbered(5)))
+            await sharing.run_between(lambda: asyncio.sleep(0))
+    dead.cancel()
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_an_errand_goes_on_behind_one_that_is_overdue() -> None:
+    lines = Lines()
+    sharing = Sharing(lines.insert)
+    dead = await stuck(sharing, lines)
+    async with asyncio.timeout(5):
+        await sharing.run_between(lambda: asyncio.sleep(0))
+    dead.cancel()
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_those_behind_an_errand_that_stalls_leave_all_the_same() -> None:
+    sharing = Sharing(Lines().insert)
+    errand = asyncio.create_task(sharing.run_between(asyncio.Event().wait))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(sharing.enqueue(job, notify=True) for job in numbered(5)))
+    errand.cancel()
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_where_all_stall_only_so_many_leave_and_the_next_when_one_arrives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("oban.sharing.MOST_OVERDUE", 2)
+    lines = Lines()
+    sharing = Sharing(lines.insert)
+    dead = [await stuck(sharing, lines) for _ in range(3)]
+    waiting = asyncio.create_task(sharing.enqueue(build(args={"n": 0}), notify=True))
+    await asyncio.sleep(0.1)  # far longer than any of them takes to be overdue
+    assert (len(sharing.overdue), waiting.done()) == (2, False)
+    dead[0].cancel()
+    async with asyncio.timeout(5):
+        await waiting
+    for task in dead:
+        task.cancel()
+
+
 async def test_a_crowd_leaves_in_parts(
     sharing: Sharing, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
