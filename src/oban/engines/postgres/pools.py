@@ -24,6 +24,7 @@ SYNC_SIZE: Final = 4
 
 class Pools:
     def __init__(self, pool: object) -> None:
+        #: Whether it was made here, from a DSN, and whether it was opened here.
         self.made = self.owned = isinstance(pool, str)
         self.pool: AsyncConnectionPool[Any] = pool_of(pool)
         self.connector = Connector.of(self.pool)
@@ -46,9 +47,10 @@ class Pools:
             try:
                 await self.pool.open()
             except psycopg.OperationalError as error:
-                if not self.owned:
+                if not self.made:  # only its owner knows all that it was made of
                     raise DatabaseUnavailable(
-                        f"the pool given as `pool=` is closed ({error}); make a new one"
+                        f"the pool given as `pool=` is closed ({error}); make a new one, or give "
+                        "a DSN where an Oban is to start more than once"
                     ) from error
                 self.pool = pool_of(self.pool.conninfo)
                 await self.pool.open()
