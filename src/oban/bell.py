@@ -87,7 +87,8 @@ class Bell:
         """Tell of all that was inserted quietly, unless that is being done: then right after it."""
         if self.ringing is not None:
             return
-        queues, self.untold = sorted(self.untold), set()
+        # By text: what is no name fails in the statement and not here, where it would for ever.
+        queues, self.untold = sorted(self.untold, key=str), set()
         self.begin_windows(queues)
         self.ringing = asyncio.ensure_future(self.ring_once(queues))
         self.ringing.add_done_callback(self.rang)

@@ -6,10 +6,11 @@ company; who comes into a crowd waits for one round trip at most.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
-from oban.errors import DataRefused, InvalidJob, ObanError
+from oban.errors import DataRefused, InvalidJob
 from oban.job import Job
 
 #: Jobs that leave together at most.
@@ -197,8 +198,11 @@ def fail(waiting: Waiting, error: Exception) -> None:
     """Raise it to one of many: each gets an error of his own, or their tracebacks would mix."""
     if waiting.inserted.done():
         return
-    if isinstance(error, ObanError):
-        own = type(error)(*error.args)
+    try:
+        own = copy(error)
+    except Exception:  # noqa: BLE001  # somebody's class, which may not be made like that
+        own = error
+    else:
+        own = own.with_traceback(error.__traceback__)
         own.__cause__ = error.__cause__
-        error = own
-    waiting.inserted.set_exception(error)
+    waiting.inserted.set_exception(own)

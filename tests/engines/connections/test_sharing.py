@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 import psycopg
@@ -80,6 +80,44 @@ async def test_a_job_that_is_refused_fails_alone(client: Oban) -> None:
     others = [0, 1, 2, 4, 5, 6, 8, 9]
     assert sorted(numbers(await stored(client))) == others
     assert [found[n].args["n"] for n in others] == others  # type: ignore[call-overload]
+
+
+CHANGES: dict[str, Callable[[Job], object]] = {
+    "args": lambda job: job.args.update(x=object()),
+    "meta": lambda job: job.meta.update(x={1, 2}),
+    "tags": lambda job: job.tags.append(object()),  # type: ignore[arg-type]
+    "queue": lambda job: setattr(job, "queue", object()),
+    "scheduled_at": lambda job: setattr(job, "scheduled_at", "soon"),
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+async def test_a_job_that_was_changed_to_what_cannot_be_written_fails_alone(
+    client: Oban, field: str
+) -> None:
+    jobs = numbered(6)
+    CHANGES[field](jobs[3])
+    found = await asyncio.gather(*map(client.enqueue, jobs), return_exceptions=True)
+    assert [type(each) for each in found[:3] + found[4:]] == [Job] * 5
+    assert isinstance(found[3], ObanError)
+    assert sorted(numbers(await stored(client))) == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("field", ["args", "meta", "scheduled_at"])
+async def test_it_is_told_which_field_that_was_however_it_is_enqueued(
+    client: Oban, field: str
+) -> None:
+    job = build()
+    CHANGES[field](job)
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await client.enqueue(job)
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await client.enqueue_many([build(), job])
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await client.enqueue_stream([build(), job])
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await asyncio.to_thread(client.enqueue_many_sync, [build(), job])
+    assert await stored(client) == []
 
 
 async def test_who_asks_for_no_notification_gets_none(client: Oban, heard: Heard) -> None:
@@ -300,9 +338,19 @@ async def test_a_crowd_leaves_in_parts(
     assert line.sent == [[0], [1, 2], [3, 4], [5]]
 
 
-@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RuntimeError("unheard of")])
+class Wilful(Exception):
+    """It can be made in one way only, and that is not copied."""
+
+    def __init__(self, one: int, another: int) -> None:
+        super().__init__(f"{one} and {another}")
+
+
+@pytest.mark.parametrize(
+    ("error", "own"),
+    [(DatabaseUnavailable("away"), 3), (RuntimeError("unheard of"), 3), (Wilful(1, 2), 1)],
+)
 async def test_whatever_an_insert_fails_with_is_raised_to_all_it_carried(
-    sharing: Sharing, line: Line, error: Exception
+    sharing: Sharing, line: Line, error: Exception, own: int
 ) -> None:
     tasks = await ready(sharing, 3)
     line.error = error
@@ -310,8 +358,8 @@ async def test_whatever_an_insert_fails_with_is_raised_to_all_it_carried(
         line.open.release()
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in found] == [type(error)] * 3
-    if isinstance(error, ObanError):
-        assert len(set(map(id, found))) == 3
+    assert len(set(map(id, found))) == own
+    assert {str(each) for each in found} == {str(error)}
     line.error = None
     line.open.release()
     await sharing.enqueue(build(args={"n": 9}), notify=True)

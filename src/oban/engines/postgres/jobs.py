@@ -49,7 +49,7 @@ class JobVerbs(Verbs):
         require_insertable(job)
         args = encode(job.args) if job.args else "{}"
         meta = encode(job.meta) if job.meta else "{}"
-        scheduled_at = job.scheduled_at
+        due = None if job.scheduled_at is None else job.scheduled_at.timestamp()
 
         def steps() -> Steps[list[Job]]:
             ((identity, inserted_at, _),) = yield self.sql(
@@ -61,7 +61,7 @@ class JobVerbs(Verbs):
                 tags=job.tags,
                 priority=job.priority,
                 max_attempts=job.max_attempts,
-                scheduled_at=None if scheduled_at is None else scheduled_at.timestamp(),
+                scheduled_at=due,
                 suspended=job.state is JobState.SUSPENDED,
                 insert_channel=self.channels.insert,
                 due_channel=self.channels.due,
