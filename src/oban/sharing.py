@@ -167,14 +167,15 @@ class Sharing:
     async def enqueue_together(self, leaving: Sequence[Waiting]) -> None:
         try:
             for notify in (True, False):
-                # One that was cancelled before it was sent is dropped.
-                group = [each for each in leaving if each.notify is notify]
-                await self.send([each for each in group if not each.inserted.done()], notify)
+                await self.send([each for each in leaving if each.notify is notify], notify)
         finally:
             for each in leaving:
                 each.inserted.cancel()  # the program ends; does nothing to those that are done
 
     async def send(self, group: Sequence[Waiting], notify: bool) -> None:
+        """Insert a group, by halves if it is refused, so that a bad job fails alone."""
+        # One that was cancelled before it was sent is dropped.
+        group = [each for each in group if not each.inserted.done()]
         if not group:
             return
         try:
@@ -183,8 +184,9 @@ class Sharing:
             if len(group) == 1:
                 fail(group[0], error)
             else:
-                for each in group:  # one by one, so that a bad job fails alone
-                    await self.send([each], notify)
+                middle = len(group) // 2
+                await self.send(group[:middle], notify)
+                await self.send(group[middle:], notify)
         except Exception as error:  # noqa: BLE001  # it is raised to everybody it concerns
             for each in group:
                 fail(each, error)

@@ -222,6 +222,36 @@ async def test_who_is_cancelled_on_the_way_takes_nobody_along(sharing: Sharing, 
     assert [type(each) for each in found] == [Job, Job, asyncio.CancelledError, Job]
 
 
+async def test_who_is_cancelled_after_all_were_refused_is_not_sent_again(
+    sharing: Sharing, line: Line
+) -> None:
+    tasks = await ready(sharing, 5)
+    line.open.release()
+    await tasks[0]
+    while len(line.sent) < 2:
+        await asyncio.sleep(0)
+    line.error = DataRefused("one of them")
+    line.open.release()
+    while len(line.sent) < 3:
+        await asyncio.sleep(0)
+    line.error = None
+    tasks[4].cancel()
+    for _ in range(5):
+        line.open.release()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert line.sent == [[0], [1, 2, 3, 4], [1, 2], [3]]
+    assert [type(each) for each in found] == [Job] * 4 + [asyncio.CancelledError]
+
+
+async def test_a_bad_job_among_many_costs_them_few_statements(proxy: Proxy, behind: Oban) -> None:
+    sent = inserts_through(proxy)
+    jobs = numbered(100)
+    jobs[60] = refused()
+    found = await asyncio.gather(*map(behind.enqueue, jobs), return_exceptions=True)
+    assert [type(each) for each in found].count(Job) == 99
+    assert len(sent) <= 2 + 2 * 7  # the first alone, all others, and the two halves of each half
+
+
 async def test_who_leaves_first_and_is_cancelled_lets_the_others_go(
     sharing: Sharing, line: Line
 ) -> None:
