@@ -12,6 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from oban.engines.postgres.connections.cancelling import BriefCancelling
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.faults import is_lost
 from oban.errors import DatabaseUnavailable, InvalidOption
@@ -97,6 +98,7 @@ class Pools:
         """A connection that commits each statement by itself and is known not to be dead."""
         await self.open()
         connection = await self.living()
+        cancelling = BriefCancelling(connection)
         try:
             autocommit = connection.autocommit
             if not autocommit:
@@ -110,6 +112,7 @@ class Pools:
                 elif not autocommit:
                     await connection.set_autocommit(False)
         finally:
+            cancelling.end()
             await self.pool.putconn(connection)
 
     async def living(self) -> psycopg.AsyncConnection[Any]:
