@@ -19,7 +19,9 @@ WINDOW: Final = 0.005
 LONGEST_WINDOW: Final = 0.05
 #: The part of its time that a process may spend telling.
 SHARE: Final = 0.1
-#: Seconds that telling may take at the end.
+#: Seconds that telling may take: its connection may be dead, and others are to be told of more.
+RINGING: Final = 5.0
+#: And at the end.
 FLUSHING: Final = 1.0
 #: How exactly a loop keeps time, in seconds.
 CLOCK: Final = 0.001
@@ -104,7 +106,8 @@ class Bell:
         began = loop.time()
         try:
             with suppress(Exception):  # a hint: the nodes look by themselves
-                await self.ring(queues)
+                async with asyncio.timeout(RINGING):
+                    await self.ring(queues)
         except asyncio.CancelledError:
             self.untold.update(queues)  # the loop ends: it is for the next
             raise

@@ -141,6 +141,21 @@ async def test_at_the_end_what_is_left_is_told(bell: Bell, nodes: Nodes) -> None
     await over(bell)
 
 
+async def test_telling_that_hangs_keeps_nobody_from_being_told(
+    bell: Bell, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oban.bell.RINGING", 0.01)
+    nodes.near.clear()
+    assert bell.is_due(jobs("a"))
+    bell.inserted(jobs("a"))
+    await over(bell)
+    nodes.near.set()
+    assert bell.is_due(jobs("b"))
+    bell.inserted(jobs("b"))
+    await over(bell)
+    assert nodes.heard == [["b"]]
+
+
 async def test_a_database_that_is_away_fails_nobody(bell: Bell, nodes: Nodes) -> None:
     nodes.error = RuntimeError("away")
     assert bell.is_due(jobs("a"))
