@@ -152,7 +152,7 @@ class Producer:
         """What a heartbeat found. It may be old by now: rows are read before anything is done."""
         self.suspects.update(lost)
         if astray:
-            self.turns.unsettled = True
+            self.turns.astray = True
         if astray or self.suspects:
             self.wake()
 
