@@ -176,7 +176,8 @@ class Producer:
         self.wake()
         failures = 0
         while not self.is_done():
-            await self.alarm.rest(HELD_REST if self.turns.acks or self.stopping else None)
+            is_waiting = self.turns.acks or self.stopping
+            await self.alarm.rest(HELD_REST if is_waiting else self.turns.refused_rest())
             await self.pace()
             try:
                 await self.work()

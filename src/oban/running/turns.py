@@ -106,6 +106,10 @@ class Turns:
         """Whether there is something to save that need not wait for somebody else."""
         return any(ack.key not in self.held for ack in self.acks)
 
+    def refused_rest(self) -> float | None:
+        """Seconds until refused outcomes are tried again, None where there are none."""
+        return max(0.0, self.refused_until - time.monotonic()) if self.refused else None
+
     def retry_refused(self) -> None:
         """Somebody may have mended what the database had against them."""
         if time.monotonic() >= self.refused_until:
