@@ -111,7 +111,7 @@ class Client:
             error.add_note(f"{stream.count} jobs of the stream had been inserted before")
             raise
         finally:
-            stream.cancel()
+            await stream.cancel()
         return stream.count
 
     def pour(self, jobs: Sequence[Job], *, notify: bool) -> Coroutine[Any, Any, int]:
@@ -268,15 +268,16 @@ class Stream:
     async def end(self) -> None:
         """Wait for what is on its way, and count it."""
         if self.sent is not None:
-            sent, self.sent = self.sent, None
-            try:
-                self.count += await sent
-            finally:
-                sent.cancel()
+            self.count += await self.sent
+            self.sent = None
 
-    def cancel(self) -> None:
+    async def cancel(self) -> None:
+        """End what is on its way, and wait until it has."""
         if self.sent is not None:
             self.sent.cancel()
+            await asyncio.wait([self.sent])
+            if not self.sent.cancelled():
+                self.sent.exception()  # it has its error to itself: the caller is told his own
 
 
 def refuse_unimportable(jobs: Iterable[Job]) -> None:
