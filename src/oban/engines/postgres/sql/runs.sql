@@ -1,17 +1,19 @@
 -- name: turn
 -- One producer's round trip: saves how the attempts in the JSON list :acks ended, then claims up to
--- :demand jobs of :queue, of those that stand at :start_priority, :start_at and :start_id or behind. So
--- a claim need not walk over what was claimed before, as long as a transaction that somebody has left
--- open keeps its index entries from being removed. Either part may be empty. Returns one row with the ids of acks that were not
--- saved, and of those among them that are to be sent again, and a row for each claimed job.
+-- :demand jobs of :queue, of those that stand at :start_priority, :start_at and :start_id or
+-- behind. So a claim need not walk over what was claimed before, as long as a transaction that
+-- somebody has left open keeps its index entries from being removed. Either part may be empty.
+-- Returns one row with the ids of acks that were not saved, and of those among them that are to be
+-- sent again, and a row for each claimed job.
 -- The fence: an ack counts only while its row is executing under this producer and attempt, or was
 -- cancelled and is being stopped; then the state stays and only the error is added.
--- A row that somebody else has locked is skipped and returned as held: one must not hold up all. So is
--- one that was changed after the statement began: it is found where it was locked, and no more there.
+-- A row that somebody else has locked is skipped and returned as held: one must not hold up all. So
+-- is one that was changed after the statement began: it is found where it was locked, and no more
+-- there.
 -- A claim needs the producer's record in oban_owners: without it nobody could rescue the job.
--- Indexes: the primary key for acks, oban_jobs_available_index for the claim; what was locked is then
--- taken by its place in the table. `case` keeps the planner from reading the whole running index for
--- each ack: it is not seen to imply that index.
+-- Indexes: the primary key for acks, oban_jobs_available_index for the claim; what was locked is
+-- then taken by its place in the table. `case` keeps the planner from reading the whole running
+-- index for each ack: it is not seen to imply that index.
 with ended as materialized (
   select * from json_to_recordset(cast(:acks as json)) as ack(
     id bigint, attempt int, state text, error text, delay float8, meta jsonb, uncounted boolean
@@ -179,7 +181,8 @@ where not exists (
 -- name: stage_jobs
 -- Makes up to :limit due jobs available and discards jobs of :queues that are available without an
 -- attempt left. Returns where the first available job of each of :queues stands and how long it was
--- sought for, how many rows moved, and in how many seconds the next job is due. Several nodes share the work: rows another one holds are skipped.
+-- sought for, how many rows moved, and in how many seconds the next job is due. Several nodes share
+-- the work: rows another one holds are skipped.
 -- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_available_index. The planner
 -- takes :limit for the number of rows, and joined with them would read the whole table each second;
 -- so it would for a queue that it takes for full, if that were not asked for in a claim's order.
@@ -277,7 +280,8 @@ with locked as materialized (
 select count(*) as hastened_count from hastened
 
 -- name: clear_jobs
--- Deletes every job, and the record of queues that none of our producers runs. Returns how many jobs.
+-- Deletes every job, and the record of queues that none of our producers runs. Returns how many
+-- jobs.
 with locked as materialized (
   select id from {prefix}.oban_jobs order by id for update
 ), deleted as (
