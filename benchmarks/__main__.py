@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--within", type=float, metavar="MINUTES", help="begin nothing that would end later")
     add("--postgres", choices=server.VERSIONS, default=server.DEFAULT, help="which server")
     add("--list", action="store_true", help="list scenarios and systems, measure nothing")
-    add("--output", type=Path, metavar="FILE", help="append results to FILE")
+    add("--output", type=Path, metavar="FILE", help="write results to FILE, a new one")
     add(
         "--report",
         type=Path,
@@ -68,8 +68,8 @@ def main() -> int:
         publish(found, given.markdown, given.plot)
     except KeyboardInterrupt:
         return 130
-    except (server.NoServer, LookupError) as reason:
-        console.print(f"[red]{reason}[/]")
+    except (server.NoServer, results.BadFile, LookupError) as reason:
+        console.print(str(reason), style="red", markup=False, soft_wrap=True)
         return 1
     return 0
 
@@ -93,17 +93,18 @@ def last_file() -> list[Path]:
 
 def measured(given: argparse.Namespace) -> list[Result]:
     """Measure as asked, writing each result as soon as it is there."""
+    output = given.output or results.new_file()
+    results.require_new(output)
     scenarios = chosen(given.only, {each.name: each for each in SCENARIOS})
     systems = available(chosen(given.systems, BY_NAME))
     size = FULL if given.full else QUICK
     minutes = given.within or (QUICK_MINUTES if size is QUICK else float("inf"))
-    output = given.output or results.new_file()
     found = []
     with server.running(given.postgres) as postgres:
         bench = Bench(postgres, size, BY_NAME)
         planned = cells(scenarios, systems, bench, given.repeat)
         run = Run(bench, planned, time.monotonic() + 60 * minutes)
-        with output.open("a") as file, progress() as bar:
+        with output.open("x") as file, progress() as bar:
             task = bar.add_task("", total=len(planned))
             for step, each in enumerate(run):
                 if isinstance(each, Result):

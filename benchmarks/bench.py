@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.catalog import System
-from benchmarks.measurement import AdapterFailed
+from benchmarks.measurement import AdapterFailed, Void
 from benchmarks.processes import Process, wait_until
 from benchmarks.records import Lines, Records
 from benchmarks.server import Server
@@ -24,6 +24,8 @@ AFTERWARDS = 0.2
 FIRST_ENQUEUE = 200
 FIRST_DRAIN = 2_000
 ATTEMPTS = 3
+#: How many run at once that are only to show that they are there.
+RUN_TO_VERIFY = 10
 
 
 @dataclass(frozen=True)
@@ -134,21 +136,36 @@ class Bench:
     def timed_enqueue(self, system: System, how: str, **order: Any) -> tuple[Enqueued, Cost | None]:
         """So many jobs that they take about as long as the size says."""
         key = (system.name, how, *sorted(order.items()))
+        there = 0
         with self.store(system) as store:
             if key not in self.rates:
                 first = self.enqueue(system, store, count=FIRST_ENQUEUE, how=how, **order)
                 self.rates[key] = first.rate
+                there = FIRST_ENQUEUE
             for _ in range(ATTEMPTS):
                 wanted = round(self.rates[key] * self.size.seconds)
                 count = min(self.size.most, max(FIRST_ENQUEUE, wanted))
                 store.settle()
                 before = store.counters()
-                found = self.enqueue(system, store, count=count, how=how, **order)
+                found = self.enqueue(system, store, count=count, first=there, how=how, **order)
                 cost = store.cost(before)
                 self.rates[key] = found.rate
+                there += count
                 if found.seconds > self.size.seconds / 2 or count == self.size.most:
                     break
+            self.require_all(system, store, there)
         return found, cost
+
+    def require_all(self, system: System, store: Store, count: int) -> None:
+        """Raise `Void` unless the jobs numbered from zero are in the store, each once.
+
+        Their rows are counted; where there are none the jobs are run.
+        """
+        found = store.count(system.table)
+        if found is None:
+            self.drain(system, store, count, concurrency=RUN_TO_VERIFY)
+        elif found != count:
+            raise Void(f"void: {count:,} were enqueued and {found:,} are there")
 
     def timed_drain(
         self, system: System, *, concurrency: int, processes: int = 1, **order: Any

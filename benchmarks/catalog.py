@@ -26,6 +26,8 @@ class System:
     python: tuple[int, int]
     adapter: str
     can: frozenset[Capability]
+    #: Where jobs are until they run, one a row. None in Redis, where nobody counts rows.
+    table: str = ""
 
     @property
     def node(self) -> bool:
@@ -42,6 +44,7 @@ SYSTEMS = (
         python=(3, 11),
         adapter="oban_adapter.py",
         can=COMMON | {"bulk", "delay", "fail", "priorities"},
+        table="oban_jobs",
     ),
     System(
         name="bare_loop",
@@ -51,6 +54,7 @@ SYSTEMS = (
         python=(3, 11),
         adapter="bare_loop_adapter.py",
         can=COMMON | {"bulk"},
+        table="bare_jobs",
     ),
     System(
         name="bare_sql",
@@ -60,6 +64,7 @@ SYSTEMS = (
         python=(3, 11),
         adapter="bare_sql_adapter.py",
         can=COMMON - {"paced"} | {"bulk"},
+        table="bare_jobs",
     ),
     System(
         name="published",
@@ -69,6 +74,7 @@ SYSTEMS = (
         python=(3, 12),
         adapter="published_adapter.py",
         can=COMMON | {"bulk", "delay", "fail", "priorities"},
+        table="oban_jobs",
     ),
     System(
         name="pgqueuer",
@@ -78,6 +84,7 @@ SYSTEMS = (
         python=(3, 11),
         adapter="pgqueuer_adapter.py",
         can=COMMON | {"bulk", "delay", "fail", "priorities"},
+        table="pgqueuer",
     ),
     System(
         name="procrastinate",
@@ -87,6 +94,7 @@ SYSTEMS = (
         python=(3, 10),
         adapter="procrastinate_adapter.py",
         can=COMMON | {"bulk", "delay", "fail", "priorities"},
+        table="procrastinate_jobs",
     ),
     System(
         name="chancy",
@@ -96,6 +104,7 @@ SYSTEMS = (
         python=(3, 11),
         adapter="chancy_adapter.py",
         can=COMMON | {"bulk", "delay", "fail", "priorities"},
+        table="chancy_jobs",
     ),
     System(
         name="saq",
@@ -105,6 +114,7 @@ SYSTEMS = (
         python=(3, 9),
         adapter="saq_adapter.py",
         can=COMMON | {"delay", "fail", "priorities"},
+        table="saq_jobs",
     ),
     System(
         name="graphile_worker",
@@ -115,6 +125,7 @@ SYSTEMS = (
         python=(20, 0),
         adapter="graphile_adapter.mjs",
         can=COMMON | {"bulk", "delay", "priorities"},
+        table="graphile_worker._private_jobs",
     ),
     System(
         name="celery",

@@ -4,6 +4,7 @@ A node with ten running jobs is killed by SIGKILL: the only one, which is starte
 one of three. Each with the defaults, and with a heartbeat every second.
 """
 
+import argparse
 import asyncio
 import signal
 import sys
@@ -130,6 +131,12 @@ def describe(interval: int, count: int, took: list[float]) -> str:
     )
 
 
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m benchmarks.rescue", description=__doc__)
+    found.add_argument("rounds", metavar="ROUNDS", type=int, nargs="?", default=10)
+    return found
+
+
 async def main(rounds: int) -> None:
     with fresh_server() as server:
         for case, took in (await measure_all(server, rounds)).items():
@@ -140,5 +147,5 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["node", address, seconds]:
             asyncio.run(run_node(address, float(seconds)))
-        case given:
-            asyncio.run(main(int(given[0]) if given else 10))
+        case _:
+            asyncio.run(main(parser().parse_args().rounds))

@@ -15,6 +15,10 @@ from benchmarks.catalog import System
 FOLDER = Path(__file__).parent / "results"
 
 
+class BadFile(Exception):
+    """A file has no results, or is not for new ones; the text says why."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A measurement and its circumstances."""
@@ -45,8 +49,25 @@ class Result:
 
 def read(paths: Iterable[Path]) -> list[Result]:
     """Those of all files; an unfinished last line, of a run that was killed, is left out."""
-    lines = (line for path in paths for line in path.read_text().splitlines(keepends=True))
-    return [Result.parse(line) for line in lines if line.endswith("\n")]
+    return [result for path in paths for result in read_file(path)]
+
+
+def read_file(path: Path) -> list[Result]:
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        return [Result.parse(line) for line in lines if line.endswith("\n")]
+    except OSError as error:
+        raise BadFile(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise BadFile(f"{path} is no file of results: {error}") from error
+
+
+def require_new(path: Path) -> None:
+    if path.exists():
+        raise BadFile(
+            f"{path} is there already; only ratios within one run count, so a run gets a file of "
+            "its own: name another, or remove it"
+        )
 
 
 def new_file() -> Path:

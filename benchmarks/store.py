@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from benchmarks import environments
 from benchmarks.catalog import System
@@ -49,6 +50,10 @@ class Store:
     def settle(self) -> None:
         """Do now what would otherwise happen at some time during the measurement."""
 
+    def count(self, table: str) -> int | None:
+        """How many rows the table has, None where there are no tables."""
+        return None
+
     def counters(self, *, alone: bool = True) -> Counters | None:
         """What has been done so far, once who did it has gone: sessions tell when they end."""
         return None
@@ -63,6 +68,13 @@ class Database(Store):
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute("vacuum analyze")
             connection.execute("checkpoint")
+
+    def count(self, table: str) -> int | None:
+        query = sql.SQL("select count(*) from {}").format(sql.Identifier(*table.split(".")))
+        with psycopg.connect(self.dsn) as connection:
+            row = connection.execute(query).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def counters(self, *, alone: bool = True) -> Counters | None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:

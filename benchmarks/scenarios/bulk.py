@@ -25,6 +25,7 @@ class Bulk(Scenario):
             before = store.counters()
             found = bench.enqueue(system, store, count=JOBS, how="bulk")
             cost = store.cost(before)
+            bench.require_all(system, store, JOBS)
         extras = {"jobs": float(JOBS)}
         if cost is not None:
             extras["wal_bytes_per_job"] = cost.wal_bytes / JOBS

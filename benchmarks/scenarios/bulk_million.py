@@ -47,4 +47,6 @@ class BulkMillion(Scenario):
 def stream(system: System, bench: Bench, count: int) -> Enqueued:
     with bench.store(system) as store:
         store.settle()
-        return bench.enqueue(system, store, count=count, how="stream", seconds=PATIENCE)
+        found = bench.enqueue(system, store, count=count, how="stream", seconds=PATIENCE)
+        bench.require_all(system, store, count)
+    return found

@@ -51,7 +51,9 @@ class History(Scenario):
             full = bench.drain(system, store, count, concurrency=CONCURRENCY)
             store.settle()
             jobs = {"count": empty_enqueue.count, "first": count}
+            before = store.count(system.table)
             full_enqueue = bench.enqueue(system, store, how="one", **jobs)
+            bench.require_all(system, store, (before or 0) + empty_enqueue.count)
         return Measurement(
             full.rate / empty.rate,
             {

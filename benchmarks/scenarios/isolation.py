@@ -4,10 +4,12 @@ import asyncio
 from datetime import timedelta
 from types import MappingProxyType
 
+import psycopg
+
 from benchmarks.bench import Bench
 from benchmarks.catalog import System
 from benchmarks.figures import Budget, own_extra
-from benchmarks.measurement import Measurement, quantile
+from benchmarks.measurement import Invalid, Measurement, Void, quantile
 from benchmarks.scenarios.scenario import Scenario
 from oban import Job, Oban, Worker, job, worker
 from oban.engines.values import JobFilter
@@ -15,6 +17,12 @@ from oban.engines.values import JobFilter
 FLOOD = 100_000
 SAMPLES = {"quick": 80, "full": 300}
 PAUSE = 0.03
+#: For each queue the jobs, and those that neither wait untried nor ended by their only attempt.
+ROWS = """
+select queue, count(*), count(*) filter (where (cast(state as text), attempt) not in (
+  ('available', 0), (case queue when 'quick' then 'completed' else 'discarded' end, 1)
+)) from oban_jobs group by queue order by queue
+"""
 
 
 class Isolation(Scenario):
@@ -59,10 +67,24 @@ async def measure(dsn: str, samples: int) -> Measurement:
         await oban.enqueue_stream(Failing.new({"n": n}) for n in range(FLOOD))
         beside = await delays(oban, samples)
         waiting = await oban.list_jobs(JobFilter(states=["available"], queue="failing", limit=1))
+    if not waiting:
+        raise Invalid("the flood was over before the samples were: they were not beside it")
+    require_once(dsn, samples)
     before, during = quantile(alone, 0.95), quantile(beside, 0.95)
     bound = max(3 * before, 25.0)
-    extras = {"alone": before, "of_bound": during / bound, "to_the_end": float(bool(waiting))}
+    extras = {"alone": before, "of_bound": during / bound}
     return Measurement(during, extras)
+
+
+def require_once(dsn: str, samples: int) -> None:
+    """Raise `Void` unless each job is there, and none began twice.
+
+    Those of the flood that wait, or were given back when the node stopped, have not begun.
+    """
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute(ROWS).fetchall()
+    if found != [("failing", FLOOD, 0), ("quick", 2 * samples, 0)]:
+        raise Void(f"void: queue, jobs and those of an unexpected end are {found}")
 
 
 async def delays(oban: Oban, samples: int) -> list[float]:

@@ -31,5 +31,6 @@ class Notifications(Scenario):
                 rates[notify] = bench.enqueue_together(
                     system, store, PROCESSES, count, how="one", notify=notify
                 )
+                bench.require_all(system, store, PROCESSES * count)
         extras = {"rate": rates[True], "rate_without": rates[False]}
         return Measurement(rates[True] / rates[False], extras)

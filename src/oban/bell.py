@@ -7,7 +7,7 @@ for no time.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -19,7 +19,9 @@ WINDOW: Final = 0.005
 LONGEST_WINDOW: Final = 0.05
 #: The part of its time that a process may spend telling.
 SHARE: Final = 0.1
-#: Seconds that telling may take at the end.
+#: Seconds that telling may take: its connection may be dead, and others are to be told of more.
+RINGING: Final = 5.0
+#: And at the end.
 FLUSHING: Final = 1.0
 #: How exactly a loop keeps time, in seconds.
 CLOCK: Final = 0.001
@@ -34,32 +36,31 @@ class Bell:
 
     def __init__(self, ring: Callable[[list[str]], Awaitable[object]]) -> None:
         self.ring = ring
+        #: What was inserted quietly.
+        self.untold: set[str] = set()
         self.begin(None)
 
     def begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """An Oban may be used from one event loop after another: nothing is left of the last."""
+        """An Oban may be used from one event loop after another: windows end with theirs."""
         self.loop = loop
         self.window = WINDOW
         #: When each queue's window ends.
         self.until: dict[str, float] = {}
-        #: What was inserted quietly.
-        self.untold: set[str] = set()
         self.ringing: asyncio.Task[object] | None = None
 
-    def is_due(self, jobs: Iterable[Job]) -> bool:
+    def is_due(self, jobs: Sequence[Job]) -> bool:
         """Whether an insert of these jobs is to notify by itself; begins the window if it is."""
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
             self.begin(loop)
         now = loop.time()
-        queues = {job.queue for job in jobs}
-        # When a job is due is told to the stagers, which is not for later.
-        quiet = all(job.state is JobState.AVAILABLE for job in jobs) and all(
-            now < self.until.get(queue, now) for queue in queues
-        )
-        if not quiet:
-            self.begin_windows(queues)
-        return not quiet
+        available = [job.queue for job in jobs if job.state is JobState.AVAILABLE]
+        beginning = {queue for queue in available if now >= self.until.get(queue, now)}
+        # One that runs is not begun anew: what was inserted quietly is to be told at its end.
+        self.begin_windows(beginning)
+        self.tell_if_due()  # what the last loop left, after that: this insert tells by itself
+        # When a job is due is told to the stagers, which is not for later, and to no queue.
+        return bool(beginning) or len(available) < len(jobs)
 
     def inserted(self, jobs: Iterable[Job]) -> None:
         """Jobs are in the table that no notification told of."""
@@ -88,7 +89,8 @@ class Bell:
         """Tell of all that was inserted quietly, unless that is being done: then right after it."""
         if self.ringing is not None:
             return
-        queues, self.untold = sorted(self.untold), set()
+        # By text: what is no name fails in the statement and not here, where it would for ever.
+        queues, self.untold = sorted(self.untold, key=str), set()
         self.begin_windows(queues)
         self.ringing = asyncio.ensure_future(self.ring_once(queues))
         self.ringing.add_done_callback(self.rang)
@@ -96,22 +98,27 @@ class Bell:
     def rang(self, ringing: asyncio.Task[object]) -> None:
         if ringing is self.ringing:
             self.ringing = None
-            self.tell_if_due()
+            if not ringing.cancelled():
+                self.tell_if_due()
 
     async def ring_once(self, queues: list[str]) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        with suppress(Exception):  # a hint: the nodes look by themselves
-            await self.ring(queues)
+        try:
+            with suppress(Exception):  # a hint: the nodes look by themselves
+                async with asyncio.timeout(RINGING):
+                    await self.ring(queues)
+        except asyncio.CancelledError:
+            self.untold.update(queues)  # the loop ends: it is for the next
+            raise
         took = loop.time() - began
         self.window = min(LONGEST_WINDOW, max(WINDOW, took / SHARE))
 
     async def flush(self) -> None:
         """Tell at once what is still to be told."""
-        loop, untold = asyncio.get_running_loop(), self.untold
+        loop = asyncio.get_running_loop()
         if loop is not self.loop:
             self.begin(loop)
-            self.untold = untold
         until = loop.time() + FLUSHING
         while self.untold or self.ringing is not None:
             self.tell()

@@ -20,7 +20,7 @@ from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
 from oban.engines.values import JobFilter, Retried
 from oban.errors import InvalidJob
-from oban.job import Job, clean_changes
+from oban.job import Job, check_again, clean_changes
 from oban.running.executor import Executor
 from oban.running.inline import run_inline
 from oban.sharing import Sharing
@@ -32,6 +32,8 @@ Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
 STREAM_BATCH: Final = 5_000
 #: Jobs that are built without a look at the event loop.
 STREAM_SLICE: Final = 250
+#: What writing a job raises that holds what cannot be written.
+UNWRITABLE: Final = (TypeError, ValueError, AttributeError, RecursionError)
 
 
 class Client:
@@ -69,7 +71,11 @@ class Client:
     async def insert(self, jobs: Sequence[Job], notify: bool) -> list[Job]:
         """Insert over a connection of our own, which may tell the nodes a moment later."""
         is_told = notify and self.bell.is_due(jobs)
-        inserted = await self.engine.execute(self.engine.insert(jobs, notify=is_told))
+        try:
+            operation = self.engine.insert(jobs, notify=is_told)
+        except UNWRITABLE as error:
+            raise unwritable(jobs, error) from error
+        inserted = await self.engine.execute(operation)
         if notify and not is_told:
             self.bell.inserted(jobs)
         return inserted
@@ -107,7 +113,7 @@ class Client:
             error.add_note(f"{stream.count} jobs of the stream had been inserted before")
             raise
         finally:
-            stream.cancel()
+            await stream.cancel()
         return stream.count
 
     def pour(self, jobs: Sequence[Job], *, notify: bool) -> Coroutine[Any, Any, int]:
@@ -116,7 +122,11 @@ class Client:
         if is_inline():
             return self.pour_inline(wanted)
         refuse_unimportable(wanted)
-        return self.engine.execute(self.engine.pour(wanted, notify=notify))
+        try:
+            operation = self.engine.pour(wanted, notify=notify)
+        except UNWRITABLE as error:
+            raise unwritable(wanted, error) from error
+        return self.engine.execute(operation)
 
     async def pour_inline(self, jobs: Sequence[Job]) -> int:
         return len(await self.run_inline(jobs))
@@ -137,7 +147,10 @@ class Client:
 
     def insertion(self, jobs: Sequence[Job], notify: bool) -> Operation[list[Job]]:
         refuse_unimportable(jobs)
-        return self.engine.insert(jobs, notify=notify)
+        try:
+            return self.engine.insert(jobs, notify=notify)
+        except UNWRITABLE as error:
+            raise unwritable(jobs, error) from error
 
     # Inline: run where it is enqueued, see `oban.testing.mode`
 
@@ -260,15 +273,16 @@ class Stream:
     async def end(self) -> None:
         """Wait for what is on its way, and count it."""
         if self.sent is not None:
-            sent, self.sent = self.sent, None
-            try:
-                self.count += await sent
-            finally:
-                sent.cancel()
+            self.count += await self.sent
+            self.sent = None
 
-    def cancel(self) -> None:
+    async def cancel(self) -> None:
+        """End what is on its way, and wait until it has."""
         if self.sent is not None:
             self.sent.cancel()
+            await asyncio.wait([self.sent])
+            if not self.sent.cancelled():
+                self.sent.exception()  # it has its error to itself: the caller is told his own
 
 
 def tell_retried(retried: Retried) -> int:
@@ -281,6 +295,16 @@ def tell_retried(retried: Retried) -> int:
 def refuse_unimportable(jobs: Iterable[Job]) -> None:
     for worker in {job.worker for job in jobs}:
         require_importable(worker)
+
+
+def unwritable(jobs: Iterable[Job], error: Exception) -> InvalidJob:
+    """What is wrong with jobs that cannot be written: one was changed after it was checked."""
+    try:
+        for job in jobs:
+            check_again(job)
+    except InvalidJob as found:
+        return found
+    return error if isinstance(error, InvalidJob) else InvalidJob(f"it cannot be written: {error}")
 
 
 def is_inline() -> bool:

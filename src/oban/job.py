@@ -184,6 +184,11 @@ def clean_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: CLEANERS[name](name, value) for name, value in given.items()}
 
 
+def check_again(job: Job) -> None:
+    """Raise InvalidJob for a field that was set, past all checks, to what it cannot be."""
+    clean_changes({name: value for name in UPDATABLE if (value := getattr(job, name)) is not None})
+
+
 def due_at(scheduled_at: datetime | None, schedule_in: Seconds | None) -> datetime | None:
     """The moment that either option means. Raises InvalidJob when both are given."""
     if schedule_in is None:

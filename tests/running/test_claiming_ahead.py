@@ -124,7 +124,6 @@ async def test_with_claim_ahead_zero_no_more_is_claimed_than_can_start(
 async def test_what_waits_is_told_apart_from_what_runs_and_is_no_stray(
     client: Oban, running: Running, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
-    monkeypatch.setattr("oban.running.slots.PATIENCE", 60)
     monkeypatch.setattr("oban.running.ahead.PATIENCE", 60)
     async with running(queues={"default": LIMIT}, refresher=QUICK) as oban:
         jobs = await holding(client, oban, 3)
@@ -158,6 +157,23 @@ async def test_what_has_waited_for_too_long_goes_back_uncounted(
             assert (await reached(client, job, "completed")).attempt == 1
 
 
+async def test_what_waits_behind_slow_jobs_goes_back_even_where_timers_come_early(
+    client: Oban, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    on_time = loop.call_later
+    early = lambda delay, *call: on_time(delay * 0.99, *call)  # noqa: E731
+    monkeypatch.setattr(loop, "call_later", early)
+    async with running(queues={"default": LIMIT}) as oban:
+        producer = producer_of(oban)
+        jobs = await holding(client, oban, 3)
+        producer.slots.ahead.room = lambda limit: 0  # type: ignore[method-assign]
+        for job in jobs[LIMIT:]:
+            await reached(client, job, "available")
+        assert producer.slots.look is None
+        Gated.gate.set()
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -170,7 +186,6 @@ async def test_what_has_waited_for_too_long_goes_back_uncounted(
 async def test_it_goes_back_at_once_when_the_queue_is_commanded(
     client: Oban, running: Running, monkeypatch: pytest.MonkeyPatch, command: Callable[[Oban], Any]
 ) -> None:
-    monkeypatch.setattr("oban.running.slots.PATIENCE", 60)
     monkeypatch.setattr("oban.running.ahead.PATIENCE", 60)
     async with running(queues={"default": LIMIT}, refresher=QUICK, shutdown_grace_period=5) as oban:
         producer = producer_of(oban)
@@ -201,7 +216,6 @@ async def test_a_job_that_is_cancelled_or_gone_while_it_waits_never_runs(
     events: list[Any],
     how: str,
 ) -> None:
-    monkeypatch.setattr("oban.running.slots.PATIENCE", 60)
     monkeypatch.setattr("oban.running.ahead.PATIENCE", 60)
     async with running(queues={"default": LIMIT}, refresher=QUICK) as oban:
         producer = producer_of(oban)

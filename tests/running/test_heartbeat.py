@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.running.support import Running, eventually, named, reached
+from tests.running.support import Running, eventually, named, reached, soon
 
 from oban import Job, Oban, Worker, instances, worker
 from oban.engines.values import Report
@@ -111,6 +111,36 @@ async def test_a_row_that_executes_here_without_a_run_is_given_back(
         )
         done = await reached(client, job, "completed")
         assert done.attempt == 1
+
+
+async def test_a_beat_that_is_heard_during_a_turn_is_not_forgotten(
+    running: Running, oban_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(refresher={"interval": 60, "max_age": 200}) as oban:  # no beat but ours
+        (producer,) = oban.queue_loops()
+        stray = await oban.enqueue(Quick.new(schedule_in=3_600))
+        change(
+            oban_dsn,
+            """update oban_jobs set state = 'executing', attempt = 1,
+              attempted_at = timezone('UTC', now()), attempted_by = array[%s, %s] where id = %s""",
+            producer.identity.node,
+            producer.identity.uuid,
+            stray.id,
+        )
+        execute = producer.turns.session.execute
+        under_way, heard = asyncio.Event(), asyncio.Event()
+
+        async def execute_once_heard(operation: Any) -> Any:
+            under_way.set()
+            await heard.wait()
+            return await execute(operation)
+
+        monkeypatch.setattr(producer.turns.session, "execute", execute_once_heard)
+        await oban.enqueue(Quick.new())
+        await soon(under_way)
+        producer.hear_beat([], astray=True)
+        heard.set()
+        await reached(oban, stray, "completed")
 
 
 async def test_a_loop_that_is_blocked_beats_on_and_its_job_is_named(

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import psycopg
+import pytest
 from tests.running.support import Running, eventually, named, reached, soon
 
 from oban import Job, Record, Snooze, Worker, worker
@@ -148,4 +149,25 @@ async def test_an_outcome_that_the_database_refuses_altogether_runs_no_job_twice
             producer.turns.refused_until = 0
             producer.wake()
             await oban.enqueue(Snoozing.new())
+            await reached(oban, second, "completed")
+
+
+async def test_a_refused_outcome_is_tried_again_where_nothing_else_happens(
+    running: Running, oban_dsn: str, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    monkeypatch.setattr("oban.running.turns.REFUSED_REST", 0.2)
+    with psycopg.connect(oban_dsn, autocommit=True) as connection:
+        connection.execute(
+            "create unique index once on oban_jobs (worker) where state = 'completed'"
+        )
+        async with running() as oban:
+            first = await oban.enqueue(Quick.new())
+            await reached(oban, first, "completed")
+            second = await oban.enqueue(Quick.new())
+
+            async def given_up() -> bool:
+                return len(named(events, "oban.producer.refused")) >= 2
+
+            await eventually(given_up)
+            connection.execute("drop index once")
             await reached(oban, second, "completed")

@@ -216,7 +216,7 @@ async def test_a_producer_with_something_still_on_its_way_stays_known_as_ours(
             return producer.last_turn > 0 and not producer.unsettled
 
         await eventually(rests)
-        producer.turns.unsettled = True
+        producer.turns.unanswered = True
 
         async def fails(_: object) -> bool:
             raise ObanError("the database does not say")

@@ -7,14 +7,18 @@ import pytest
 
 from oban import Job
 from oban.bell import WINDOW, Bell
+from oban.states import JobState
 
 
 class Nodes:
     def __init__(self) -> None:
         self.heard: list[list[str]] = []
         self.error: Exception | None = None
+        self.near = asyncio.Event()
+        self.near.set()
 
     async def ring(self, queues: list[str]) -> None:
+        await self.near.wait()
         self.heard.append(queues)
         if self.error is not None:
             raise self.error
@@ -22,6 +26,10 @@ class Nodes:
 
 def jobs(*queues: str) -> list[Job]:
     return [Job(worker="w", queue=queue) for queue in queues]
+
+
+def later(queue: str) -> Job:
+    return Job(worker="w", queue=queue, scheduled_at=datetime.now(UTC) + timedelta(seconds=1))
 
 
 @pytest.fixture
@@ -88,6 +96,28 @@ async def test_it_never_ends_while_inserts_follow_each_other_and_none_is_forgott
     assert not bell.untold
 
 
+@pytest.mark.parametrize("among", ["alone", "with others"])
+async def test_jobs_that_are_not_available_silence_nobody(
+    bell: Bell, nodes: Nodes, among: str
+) -> None:
+    others = [later("a"), Job(worker="w", queue="a", state=JobState.SUSPENDED)]
+    assert bell.is_due(jobs("a"))
+    for _ in range(20):
+        for other in others:
+            assert bell.is_due([other] if among == "alone" else [other, *jobs("a")])
+        if not bell.is_due(jobs("a")):
+            bell.inserted(jobs("a"))
+        await asyncio.sleep(WINDOW / 4)
+    assert len(nodes.heard) >= 2
+    await over(bell)
+
+
+async def test_jobs_that_are_not_available_begin_no_window(bell: Bell) -> None:
+    assert bell.is_due([later("a")])
+    assert bell.is_due(jobs("a"))
+    await over(bell)
+
+
 async def test_one_queue_does_not_keep_another_waiting(bell: Bell) -> None:
     assert bell.is_due(jobs("a"))
     assert bell.is_due(jobs("a", "b"))
@@ -96,9 +126,8 @@ async def test_one_queue_does_not_keep_another_waiting(bell: Bell) -> None:
 
 
 async def test_when_a_job_is_due_is_always_told(bell: Bell) -> None:
-    later = Job(worker="w", queue="a", scheduled_at=datetime.now(UTC) + timedelta(seconds=1))
     for _ in range(3):
-        assert bell.is_due([later, *jobs("a")])
+        assert bell.is_due([later("a"), *jobs("a")])
     await over(bell)
 
 
@@ -110,6 +139,21 @@ async def test_at_the_end_what_is_left_is_told(bell: Bell, nodes: Nodes) -> None
     await bell.flush()
     assert nodes.heard == [["a"]]
     await over(bell)
+
+
+async def test_telling_that_hangs_keeps_nobody_from_being_told(
+    bell: Bell, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oban.bell.RINGING", 0.01)
+    nodes.near.clear()
+    assert bell.is_due(jobs("a"))
+    bell.inserted(jobs("a"))
+    await over(bell)
+    nodes.near.set()
+    assert bell.is_due(jobs("b"))
+    bell.inserted(jobs("b"))
+    await over(bell)
+    assert nodes.heard == [["b"]]
 
 
 async def test_a_database_that_is_away_fails_nobody(bell: Bell, nodes: Nodes) -> None:
@@ -126,4 +170,34 @@ def test_windows_of_one_loop_are_none_of_the_next(bell: Bell) -> None:
         return bell.is_due(jobs("a"))
 
     assert asyncio.run(insert())
+    assert asyncio.run(insert())
+
+
+@pytest.mark.parametrize("left", ["in the window", "while it is told"])
+def test_what_one_loop_leaves_untold_the_next_tells(bell: Bell, nodes: Nodes, left: str) -> None:
+    async def insert() -> None:
+        assert bell.is_due(jobs("a"))
+        assert not bell.is_due(jobs("a"))
+        bell.inserted(jobs("a"))
+        if left == "while it is told":
+            nodes.near.clear()
+            bell.tell()
+            await asyncio.sleep(0)  # it begins, and the loop ends
+
+    async def come() -> None:
+        nodes.near.set()
+        assert bell.is_due(jobs("b"))
+        await over(bell)
+
+    asyncio.run(insert())
+    asyncio.run(come())
+    assert nodes.heard == [["a"]]
+
+
+def test_an_insert_into_a_queue_that_a_loop_left_untold_tells_by_itself(bell: Bell) -> None:
+    bell.untold = {"a"}
+
+    async def insert() -> bool:
+        return bell.is_due(jobs("a"))
+
     assert asyncio.run(insert())

@@ -35,7 +35,7 @@ class Ahead:
     def __init__(self, claim_ahead: int | Literal["auto"]) -> None:
         self.most = MOST if claim_ahead == "auto" else claim_ahead
         self.waiting: deque[tuple[Job, float]] = deque()
-        #: Whether the last claim brought a job that may not wait.
+        #: Whether the last claim that brought any brought a job that may not wait.
         self.is_careful = False
         #: Jobs that end per second, and since when how many have.
         self.rate = 0.0
@@ -67,7 +67,11 @@ class Ahead:
 
     def is_overdue(self, now: float) -> bool:
         """Whether the first has waited for longer than it was claimed for."""
-        return bool(self.waiting) and now - self.waiting[0][1] > PATIENCE
+        return bool(self.waiting) and self.overdue_in(now) < 0
+
+    def overdue_in(self, now: float) -> float:
+        """In how many seconds the first will have."""
+        return self.waiting[0][1] + PATIENCE - now
 
     def take_all(self) -> list[Job]:
         """Take out all that wait, and begin again with a rate of zero."""

@@ -157,7 +157,7 @@ class Producer:
         """What a heartbeat found. It may be old by now: rows are read before anything is done."""
         self.suspects.update(lost)
         if astray:
-            self.turns.unsettled = True
+            self.turns.astray = True
         if astray or self.suspects:
             self.wake()
 
@@ -181,7 +181,8 @@ class Producer:
         self.wake()
         failures = 0
         while not self.is_done():
-            await self.alarm.rest(HELD_REST if self.turns.acks or self.stopping else None)
+            is_waiting = self.turns.acks or self.stopping
+            await self.alarm.rest(HELD_REST if is_waiting else self.turns.refused_rest())
             await self.pace()
             try:
                 await self.work()

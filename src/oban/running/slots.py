@@ -4,15 +4,19 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Final
 
 from oban import telemetry
 from oban.job import Job
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
-from oban.running.ahead import PATIENCE, Ahead
+from oban.running.ahead import Ahead
 from oban.running.executor import Executor, Failure, failed, given_back, never_begun
 from oban.running.run import Run, StopReason
 from oban.running.solitude import Solitude
+
+#: How exactly an event loop keeps time, in seconds, at worst.
+CLOCK: Final = 0.01
 
 
 class Slots:
@@ -41,6 +45,8 @@ class Slots:
         self.runs: dict[AttemptKey, Run] = {}
         # What waits here has started as far as the rate is concerned, and shall not start later.
         self.ahead = Ahead(0 if options.rate_limit else options.claim_ahead)
+        #: The next look at those that wait; there is one to come as long as any does.
+        self.look: asyncio.TimerHandle | None = None
         #: Set while nothing runs.
         self.idle = asyncio.Event()
         self.idle.set()
@@ -74,8 +80,7 @@ class Slots:
         self.fill()
         if self.ahead.is_careful:
             self.give_back(self.ahead.take_unwilling())
-        if self.ahead:
-            asyncio.get_running_loop().call_later(PATIENCE, self.look_at_waiting)
+        self.look_later()
 
     def fill(self) -> None:
         """Start what waits, as far as slots are free."""
@@ -88,7 +93,18 @@ class Slots:
             else:
                 self.start(job)
 
+    def look_later(self) -> None:
+        if self.ahead and self.look is None:
+            delay = self.ahead.overdue_in(time.monotonic())
+            loop = asyncio.get_running_loop()
+            self.look = loop.call_later(max(delay, CLOCK), self.look_at_waiting)
+
     def look_at_waiting(self) -> None:
+        self.look = None
+        self.give_back_overdue()
+        self.look_later()  # others are first by now, or the timer came a moment early
+
+    def give_back_overdue(self) -> None:
         if self.ahead.is_overdue(time.monotonic()):
             self.give_back_waiting()
 
@@ -126,7 +142,7 @@ class Slots:
             ack = task.result() if error is None else failed(run.job, Failure(error))
         self.ended(ack)
         self.ahead.ended_count += 1
-        self.look_at_waiting()
+        self.give_back_overdue()
         self.fill()
         if not self.runs:
             self.idle.set()

@@ -67,8 +67,10 @@ class Turns:
         #: stay as they are: given back they would run again, time after time.
         self.refused: dict[AttemptKey, Ack] = {}
         self.refused_until = math.inf
-        #: Whether something was sent whose answer never came, or attempts went astray.
-        self.unsettled = False
+        #: Whether something was sent whose answer never came.
+        self.unanswered = False
+        #: Whether attempts are said to have gone astray, by somebody who may say so at any time.
+        self.astray = False
         #: Where claims begin while what was claimed before litters the way, None where it does not.
         self.start: Place | None = None
         self.start_until = -math.inf
@@ -77,6 +79,11 @@ class Turns:
 
     async def close(self) -> None:
         await self.session.close()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether `settle` is to come before anything else."""
+        return self.unanswered or self.astray
 
     async def take(self, slots: int) -> tuple[Job, ...]:
         """Save what waits and claim for `slots`; return what was claimed, in order of start.
@@ -112,6 +119,10 @@ class Turns:
         """Whether there is something to save that need not wait for somebody else."""
         return any(ack.key not in self.held for ack in self.acks)
 
+    def refused_rest(self) -> float | None:
+        """Seconds until refused outcomes are tried again, None where there are none."""
+        return max(0.0, self.refused_until - time.monotonic()) if self.refused else None
+
     def retry_refused(self) -> None:
         """Somebody may have mended what the database had against them."""
         if time.monotonic() >= self.refused_until:
@@ -128,7 +139,7 @@ class Turns:
             self.start = None  # what goes back stands before it
         start = self.start if time.monotonic() < self.start_until else None
         operation = self.engine.turn(self.identity, acks, demand, start, self.limits)
-        before, self.unsettled = self.unsettled, True
+        before, self.unanswered = self.unanswered, True
         try:
             with (
                 telemetry.span("oban.producer.ack", queue) as ack_span,
@@ -138,9 +149,9 @@ class Turns:
                 ack_span.add({"count": len(turn.acknowledged)})
                 get_span.add({"count": len(turn.claimed)})
         except DataRefused:
-            self.unsettled = before  # the server answered: all of it was undone
+            self.unanswered = before  # the server answered: all of it was undone
             raise
-        self.unsettled = before
+        self.unanswered = before
         self.again_in = turn.again_in
         if delays := [ack.delay for ack in acks if ack.delay is not None]:
             self.hear_due_in(min(delays))
@@ -174,7 +185,7 @@ class Turns:
         held = [ack for ack in acks if ack.id in turn.held]
         self.acks += held
         self.held = frozenset(ack.key for ack in held)
-        if self.unsettled:
+        if self.unanswered:
             return  # sent a second time: one that is missing now was saved by the first
         for ack in acks:
             if ack.id not in turn.acknowledged and ack.id not in turn.held:
@@ -224,8 +235,9 @@ class Turns:
             except DataRefused:
                 await self.isolate(acks)
         kept = [*running, *(ack.key for ack in self.unsaved())]
+        self.unanswered, self.astray = True, False  # it may be said again meanwhile
         returned = await self.session.execute(self.engine.give_back(self.identity, kept))
-        self.unsettled = False
+        self.unanswered = False
         if returned:
             metadata = {"queue": self.identity.queue, "given_back": returned}
             telemetry.execute("oban.producer.reconcile", metadata)

@@ -12,7 +12,8 @@ from typing import Final
 #: Ways that are remembered, and how long they are at most.
 MOST_WAYS: Final = 256
 LONGEST_WAY: Final = 64
-Way = tuple[tuple[CodeType, int, int], ...]
+#: Code is equal to code of another file that reads the same, hence the file.
+Way = tuple[tuple[CodeType, str, int, int], ...]
 
 #: What was written of a way before. Emptied when it is full.
 _written: dict[Way, str] = {}
@@ -32,7 +33,10 @@ def is_plain(error: BaseException) -> bool:
 
 
 def write_way(since: TracebackType) -> str:
-    way = tuple((step.tb_frame.f_code, step.tb_lasti, step.tb_lineno) for step in steps(since))
+    way = tuple(
+        (code := step.tb_frame.f_code, code.co_filename, step.tb_lasti, step.tb_lineno)
+        for step in steps(since)
+    )
     written = _written.get(way)
     if written is None:
         lines = traceback.format_tb(since)

@@ -9,6 +9,7 @@ import pytest
 from tests.engines.connections.heard import Heard
 from tests.engines.connections.test_lent import build, stored
 from tests.faults.proxy import Proxy
+from tests.running.support import eventually
 
 from oban import Job, Oban
 from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS, chunked
@@ -234,3 +235,38 @@ async def test_a_stream_notifies_once_for_each_batch_or_never(client: Oban, hear
     assert await heard.queues() == ["loud", "loud"]
     await client.enqueue_stream(numbered(10, "silent"), notify=False)
     assert await heard.all() == []
+
+
+async def test_a_stream_that_is_cancelled_leaves_nothing_on_its_way(
+    client: Oban, oban_dsn: str
+) -> None:
+    is_left = asyncio.Event()
+
+    async def endless() -> AsyncIterator[Job]:
+        for job in numbered(5_000):
+            yield job
+        is_left.set()  # the first batch is, and the next never comes
+        await asyncio.Event().wait()
+
+    async with (
+        await psycopg.AsyncConnection.connect(oban_dsn) as other,
+        await psycopg.AsyncConnection.connect(oban_dsn, autocommit=True) as observer,
+    ):
+        await other.execute("lock table oban_jobs")
+
+        async def waits() -> bool:
+            cursor = await observer.execute(
+                "select from pg_stat_activity where wait_event_type = 'Lock'"
+                " and datname = current_database()"
+            )
+            return cursor.rowcount == 1
+
+        stream = asyncio.create_task(client.enqueue_stream(endless()))
+        await is_left.wait()
+        await eventually(waits)
+        stream.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stream
+        assert not await waits()
+        await other.rollback()
+    assert await stored(client) == []

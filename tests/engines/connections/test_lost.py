@@ -22,6 +22,7 @@ from tests.running.support import eventually
 
 from oban import Job, Oban
 from oban.engines.postgres import insert_rows as job_verbs
+from oban.engines.postgres.connections.cancelling import PATIENCE as CANCEL_PATIENCE
 from oban.errors import DatabaseUnavailable, OutcomeUnknown
 
 
@@ -228,6 +229,48 @@ async def test_a_call_that_is_cancelled_leaves_the_pool_usable(oban_dsn: str, cl
         assert all(task.cancelled() for task in waiting)
     assert await client.cancel_job(job) is True
     assert await asyncio.gather(*(client.get_job(job) for _ in range(20)))
+
+
+@pytest.mark.parametrize("verb", ["enqueue", "enqueue_many"])
+async def test_a_deadline_holds_where_the_server_does_not_answer(
+    proxy: Proxy, behind: Oban, verb: str
+) -> None:
+    await behind.enqueue(build())
+    loop = asyncio.get_running_loop()
+    proxy.pause()
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await getattr(behind, verb)(build())
+    assert loop.time() - began < 0.1 + 2 * CANCEL_PATIENCE
+    proxy.resume()
+    assert await behind.enqueue(build())
+
+
+@pytest.mark.own_session("a connection is found again by its session")
+async def test_a_call_that_is_cancelled_keeps_a_connection_whose_server_answers(
+    oban_dsn: str,
+) -> None:
+    pool = AsyncConnectionPool(oban_dsn, min_size=1, max_size=1, open=False)
+    async with (
+        pool,
+        Oban(pool=pool) as oban,
+        await psycopg.AsyncConnection.connect(oban_dsn) as other,
+    ):
+        job = await oban.enqueue(build())
+        async with pool.connection() as connection:
+            before = connection.info.backend_pid
+        await other.execute("select from oban_jobs for update")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await oban.cancel_job(job)
+        await other.rollback()
+        async with pool.connection() as connection:
+            assert connection.info.backend_pid == before
+            assert "cancel_safe" not in vars(connection)
+        found = await oban.get_job(job)
+        assert found is not None
+        assert found.state == "available"
 
 
 async def test_the_job_value_is_not_touched_by_a_failure(proxy: Proxy, behind: Oban) -> None:

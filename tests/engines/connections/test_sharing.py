@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 import psycopg
@@ -80,6 +80,44 @@ async def test_a_job_that_is_refused_fails_alone(client: Oban) -> None:
     others = [0, 1, 2, 4, 5, 6, 8, 9]
     assert sorted(numbers(await stored(client))) == others
     assert [found[n].args["n"] for n in others] == others  # type: ignore[call-overload]
+
+
+CHANGES: dict[str, Callable[[Job], object]] = {
+    "args": lambda job: job.args.update(x=object()),
+    "meta": lambda job: job.meta.update(x={1, 2}),
+    "tags": lambda job: job.tags.append(object()),  # type: ignore[arg-type]
+    "queue": lambda job: setattr(job, "queue", object()),
+    "scheduled_at": lambda job: setattr(job, "scheduled_at", "soon"),
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+async def test_a_job_that_was_changed_to_what_cannot_be_written_fails_alone(
+    client: Oban, field: str
+) -> None:
+    jobs = numbered(6)
+    CHANGES[field](jobs[3])
+    found = await asyncio.gather(*map(client.enqueue, jobs), return_exceptions=True)
+    assert [type(each) for each in found[:3] + found[4:]] == [Job] * 5
+    assert isinstance(found[3], ObanError)
+    assert sorted(numbers(await stored(client))) == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("field", ["args", "meta", "scheduled_at"])
+async def test_it_is_told_which_field_that_was_however_it_is_enqueued(
+    client: Oban, field: str
+) -> None:
+    job = build()
+    CHANGES[field](job)
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await client.enqueue(job)
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await client.enqueue_many([build(), job])
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await client.enqueue_stream([build(), job])
+    with pytest.raises(InvalidJob, match=f"^{field} "):
+        await asyncio.to_thread(client.enqueue_many_sync, [build(), job])
+    assert await stored(client) == []
 
 
 async def test_who_asks_for_no_notification_gets_none(client: Oban, heard: Heard) -> None:
@@ -184,6 +222,36 @@ async def test_who_is_cancelled_on_the_way_takes_nobody_along(sharing: Sharing, 
     assert [type(each) for each in found] == [Job, Job, asyncio.CancelledError, Job]
 
 
+async def test_who_is_cancelled_after_all_were_refused_is_not_sent_again(
+    sharing: Sharing, line: Line
+) -> None:
+    tasks = await ready(sharing, 5)
+    line.open.release()
+    await tasks[0]
+    while len(line.sent) < 2:
+        await asyncio.sleep(0)
+    line.error = DataRefused("one of them")
+    line.open.release()
+    while len(line.sent) < 3:
+        await asyncio.sleep(0)
+    line.error = None
+    tasks[4].cancel()
+    for _ in range(5):
+        line.open.release()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert line.sent == [[0], [1, 2, 3, 4], [1, 2], [3]]
+    assert [type(each) for each in found] == [Job] * 4 + [asyncio.CancelledError]
+
+
+async def test_a_bad_job_among_many_costs_them_few_statements(proxy: Proxy, behind: Oban) -> None:
+    sent = inserts_through(proxy)
+    jobs = numbered(100)
+    jobs[60] = refused()
+    found = await asyncio.gather(*map(behind.enqueue, jobs), return_exceptions=True)
+    assert [type(each) for each in found].count(Job) == 99
+    assert len(sent) <= 2 + 2 * 7  # the first alone, all others, and the two halves of each half
+
+
 async def test_who_leaves_first_and_is_cancelled_lets_the_others_go(
     sharing: Sharing, line: Line
 ) -> None:
@@ -208,6 +276,87 @@ async def test_those_behind_one_that_stalls_leave_all_the_same(
     await asyncio.gather(*tasks)
 
 
+@pytest.fixture
+def soon_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oban.sharing.STALLED", 0.02)
+    monkeypatch.setattr("oban.sharing.CLOCK", 0.001)
+
+
+class Lines:
+    """Inserts, of which those of a job numbered below zero stay for ever."""
+
+    def __init__(self) -> None:
+        self.stuck = 0
+
+    async def insert(self, jobs: Sequence[Job], notify: bool) -> list[Job]:
+        if min(numbers(jobs)) < 0:
+            self.stuck += 1
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        return list(jobs)
+
+
+async def stuck(sharing: Sharing, lines: Lines) -> "asyncio.Task[Job]":
+    count = lines.stuck + 1
+    task = asyncio.create_task(sharing.enqueue(build(args={"n": -1}), notify=True))
+    while lines.stuck < count:
+        await asyncio.sleep(0.001)
+    return task
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_once_one_is_overdue_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = Lines()
+    sharing = Sharing(lines.insert)
+    dead = await stuck(sharing, lines)
+    await sharing.enqueue(build(args={"n": 0}), notify=True)  # waits until it is
+    monkeypatch.setattr("oban.sharing.STALLED", 3600)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await sharing.enqueue(build(args={"n": 0}), notify=True)
+            await asyncio.gather(*(sharing.enqueue(job, notify=True) for job in numbered(5)))
+            await sharing.run_between(lambda: asyncio.sleep(0))
+    dead.cancel()
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_an_errand_goes_on_behind_one_that_is_overdue() -> None:
+    lines = Lines()
+    sharing = Sharing(lines.insert)
+    dead = await stuck(sharing, lines)
+    async with asyncio.timeout(5):
+        await sharing.run_between(lambda: asyncio.sleep(0))
+    dead.cancel()
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_those_behind_an_errand_that_stalls_leave_all_the_same() -> None:
+    sharing = Sharing(Lines().insert)
+    errand = asyncio.create_task(sharing.run_between(asyncio.Event().wait))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(sharing.enqueue(job, notify=True) for job in numbered(5)))
+    errand.cancel()
+
+
+@pytest.mark.usefixtures("soon_stalled")
+async def test_where_all_stall_only_so_many_leave_and_the_next_when_one_arrives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("oban.sharing.MOST_OVERDUE", 2)
+    lines = Lines()
+    sharing = Sharing(lines.insert)
+    dead = [await stuck(sharing, lines) for _ in range(3)]
+    waiting = asyncio.create_task(sharing.enqueue(build(args={"n": 0}), notify=True))
+    await asyncio.sleep(0.1)  # far longer than any of them takes to be overdue
+    assert (len(sharing.overdue), waiting.done()) == (2, False)
+    dead[0].cancel()
+    async with asyncio.timeout(5):
+        await waiting
+    for task in dead:
+        task.cancel()
+
+
 async def test_a_crowd_leaves_in_parts(
     sharing: Sharing, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,9 +368,19 @@ async def test_a_crowd_leaves_in_parts(
     assert line.sent == [[0], [1, 2], [3, 4], [5]]
 
 
-@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RuntimeError("unheard of")])
+class Wilful(Exception):
+    """It can be made in one way only, and that is not copied."""
+
+    def __init__(self, one: int, another: int) -> None:
+        super().__init__(f"{one} and {another}")
+
+
+@pytest.mark.parametrize(
+    ("error", "own"),
+    [(DatabaseUnavailable("away"), 3), (RuntimeError("unheard of"), 3), (Wilful(1, 2), 1)],
+)
 async def test_whatever_an_insert_fails_with_is_raised_to_all_it_carried(
-    sharing: Sharing, line: Line, error: Exception
+    sharing: Sharing, line: Line, error: Exception, own: int
 ) -> None:
     tasks = await ready(sharing, 3)
     line.error = error
@@ -229,8 +388,8 @@ async def test_whatever_an_insert_fails_with_is_raised_to_all_it_carried(
         line.open.release()
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in found] == [type(error)] * 3
-    if isinstance(error, ObanError):
-        assert len(set(map(id, found))) == 3
+    assert len(set(map(id, found))) == own
+    assert {str(each) for each in found} == {str(error)}
     line.error = None
     line.open.release()
     await sharing.enqueue(build(args={"n": 9}), notify=True)

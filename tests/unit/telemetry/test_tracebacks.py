@@ -112,6 +112,14 @@ def test_two_errors_of_one_place_keep_their_own_words() -> None:
     ]
 
 
+def test_two_files_that_read_the_same_are_told_apart() -> None:
+    for file in ("first.py", "second.py", "first.py"):
+        name: dict[str, Raising] = {}
+        exec(compile("def raising(): raise RuntimeError", file, "exec"), name)
+        error = caught(name["raising"])
+        assert f'File "{file}", line 1' in write_traceback(error, error.__traceback__)
+
+
 def test_an_error_that_was_never_raised_has_no_way() -> None:
     assert write_traceback(ValueError("made"), None) == "ValueError: made\n"
 

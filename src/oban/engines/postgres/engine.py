@@ -65,7 +65,7 @@ class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
         finally:
             await probe.close()
         schema.require_usable(facts, self.sql.prefix)
-        await self.pools.open(wait=True)
+        await self.pools.open()
 
     async def close(self) -> None:
         await self.pools.close()

@@ -39,7 +39,7 @@ class InsertVerbs(UniqueVerbs):
         require_insertable(job)
         args = encode(job.args) if job.args else "{}"
         meta = encode(job.meta) if job.meta else "{}"
-        scheduled_at = job.scheduled_at
+        due = None if job.scheduled_at is None else job.scheduled_at.timestamp()
 
         def steps() -> Steps[list[Job]]:
             ((identity, inserted_at, _),) = yield self.sql(
@@ -51,7 +51,7 @@ class InsertVerbs(UniqueVerbs):
                 tags=job.tags,
                 priority=job.priority,
                 max_attempts=job.max_attempts,
-                scheduled_at=None if scheduled_at is None else scheduled_at.timestamp(),
+                scheduled_at=due,
                 suspended=job.state is JobState.SUSPENDED,
                 **self.told(notify),
             )

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from oban.engines.postgres.connections.cancelling import BriefCancelling
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.faults import is_lost
 from oban.errors import DatabaseUnavailable, InvalidOption
@@ -24,43 +25,64 @@ SYNC_SIZE: Final = 4
 
 class Pools:
     def __init__(self, pool: object) -> None:
+        #: Whether it was made here, from a DSN, and whether it was opened here.
         self.made = self.owned = isinstance(pool, str)
         self.pool: AsyncConnectionPool[Any] = pool_of(pool)
         self.connector = Connector.of(self.pool)
+        #: The event loop that it was opened in here, and a lock of that loop.
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.opening = asyncio.Lock()
         self.idle_sync: list[psycopg.Connection[Any]] = []
         self.sync_guard = threading.Lock()
         self.sync_slots = threading.BoundedSemaphore(SYNC_SIZE)
 
-    async def open(self, *, wait: bool = False) -> None:
+    async def open(self) -> None:
         """Open the pool if nobody has: a pool made with `open=False`, or made here from a DSN.
 
-        To `wait` until it is connected keeps a pool of ours small: asked before, it opens one
-        connection more for whoever asks.
+        Who opens one of ours waits until it is connected: asked before, it opens one connection
+        more, and an event loop that ends meanwhile never does.
         """
         if self.is_open():
             return
+        left = self.enter(asyncio.get_running_loop())
         async with self.opening:
+            if left is not None:
+                await abandon(left)
             if self.is_open():
                 return
             try:
                 await self.pool.open()
             except psycopg.OperationalError as error:
-                if not self.owned:
+                if not self.made:  # only its owner knows all that it was made of
                     raise DatabaseUnavailable(
-                        f"the pool given as `pool=` is closed ({error}); make a new one"
+                        f"the pool given as `pool=` is closed ({error}); make a new one, or give "
+                        "a DSN where an Oban is to start more than once"
                     ) from error
                 self.pool = pool_of(self.pool.conninfo)
                 await self.pool.open()
             self.owned = True
-            if wait and self.made:
-                try:
-                    await self.pool.wait(self.pool.timeout)
-                except PoolTimeout as error:
-                    raise DatabaseUnavailable(f"no connection from the pool: {error}") from error
+            opened = self.pool
+        if self.made:
+            try:
+                await opened.wait(opened.timeout)
+            except PoolTimeout as error:
+                raise DatabaseUnavailable(f"no connection from the pool: {error}") from error
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> AsyncConnectionPool[Any] | None:
+        """Have all that belongs to a loop belong to this one; return a pool that was left open."""
+        left = None
+        if self.made and not self.pool.closed and self.is_left():
+            left, self.pool = self.pool, pool_of(self.pool.conninfo)
+        if loop is not self.loop:
+            self.loop, self.opening = loop, asyncio.Lock()
+        return left
+
+    def is_left(self) -> bool:
+        """Whether the loop is gone, and with it what connects anew."""
+        return self.loop is not None and self.loop.is_closed()
 
     def is_open(self) -> bool:
-        return not self.pool.closed
+        return not self.pool.closed and not (self.made and self.is_left())
 
     async def close(self) -> None:
         """Close what was opened here; a pool that came open stays open."""
@@ -69,13 +91,14 @@ class Pools:
         for connection in idle:
             connection.close()
         if self.owned and not self.pool.closed:
-            await self.pool.close()
+            await (abandon(self.pool) if self.is_left() else self.pool.close())
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """A connection that commits each statement by itself and is known not to be dead."""
         await self.open()
         connection = await self.living()
+        cancelling = BriefCancelling(connection)
         try:
             autocommit = connection.autocommit
             if not autocommit:
@@ -89,6 +112,7 @@ class Pools:
                 elif not autocommit:
                     await connection.set_autocommit(False)
         finally:
+            cancelling.end()
             await self.pool.putconn(connection)
 
     async def living(self) -> psycopg.AsyncConnection[Any]:
@@ -132,6 +156,17 @@ class Pools:
             if not is_lost(connection):
                 return connection
             connection.close()
+
+
+async def abandon(pool: AsyncConnectionPool[Any]) -> None:
+    """Close a pool whose event loop is gone: its workers are gone too, and waiting for them fails.
+
+    In a task, since that may fail by a cancellation, which is none of ours.
+    """
+    closing = asyncio.create_task(pool.close())
+    await asyncio.wait([closing])
+    if not closing.cancelled():
+        closing.exception()
 
 
 def pool_of(given: object) -> AsyncConnectionPool[Any]:

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import os
-import socket
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
 
 from oban.engines.base import Operation
+from oban.engines.postgres.connections.cancelling import hang_up
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg
 from oban.engines.postgres.drive import drive, with_retries
@@ -123,18 +122,6 @@ class PostgresSession:
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
-
-
-def hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
-    """End the connection under a statement that waits for an answer: it fails at once.
-
-    Closing it would take the file descriptor from under the event loop, which waits for it.
-    """
-    with (
-        contextlib.suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(connection.pgconn.socket)) as line,
-    ):
-        line.shutdown(socket.SHUT_RDWR)
 
 
 def look_at(work: "asyncio.Task[Any]") -> None:

@@ -303,7 +303,8 @@ where not exists (
 -- name: stage_jobs
 -- Makes up to :limit due jobs available and discards jobs of :queues that are available without an
 -- attempt left. Returns where the first available job of each of :queues stands and how long it was
--- sought for, how many rows moved, and in how many seconds the next job is due. Several nodes share the work: rows another one holds are skipped.
+-- sought for, how many rows moved, and in how many seconds the next job is due. Several nodes share
+-- the work: rows another one holds are skipped.
 -- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_available_index. The planner
 -- takes :limit for the number of rows, and joined with them would read the whole table each second;
 -- so it would for a queue that it takes for full, if that were not asked for in a claim's order.
@@ -401,7 +402,8 @@ with locked as materialized (
 select count(*) as hastened_count from hastened
 
 -- name: clear_jobs
--- Deletes every job, and the record of queues that none of our producers runs. Returns how many jobs.
+-- Deletes every job, and the record of queues that none of our producers runs. Returns how many
+-- jobs.
 with locked as materialized (
   select id from {prefix}.oban_jobs order by id for update
 ), deleted as (
