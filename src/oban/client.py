@@ -30,6 +30,9 @@ JobOrId = Job | int
 Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
 
 STREAM_BATCH: Final = 5_000
+#: Seconds that an insert over a connection of ours waits for a unique key that another transaction
+#: has: it keeps a connection of the pool meanwhile.
+PATIENCE: Final = 10.0
 #: Jobs that are built without a look at the event loop.
 STREAM_SLICE: Final = 250
 #: What writing a job raises that holds what cannot be written.
@@ -72,7 +75,7 @@ class Client:
         """Insert over a connection of our own, which may tell the nodes a moment later."""
         is_told = notify and self.bell.is_due(jobs)
         try:
-            operation = self.engine.insert(jobs, notify=is_told)
+            operation = self.engine.insert(jobs, notify=is_told, patience=PATIENCE)
         except UNWRITABLE as error:
             raise unwritable(jobs, error) from error
         inserted = await self.engine.execute(operation)
@@ -92,7 +95,7 @@ class Client:
             return await self.run_inline(wanted)
         if not wanted and conn is None:
             return []
-        return await self.engine.execute(self.insertion(wanted, notify), conn)
+        return await self.engine.execute(self.insertion(wanted, notify, conn), conn)
 
     async def enqueue_stream(
         self, jobs: Iterable[Job] | AsyncIterable[Job], *, notify: bool = True
@@ -123,7 +126,7 @@ class Client:
             return self.pour_inline(wanted)
         refuse_unimportable(wanted)
         try:
-            operation = self.engine.pour(wanted, notify=notify)
+            operation = self.engine.pour(wanted, notify=notify, patience=PATIENCE)
         except UNWRITABLE as error:
             raise unwritable(wanted, error) from error
         return self.engine.execute(operation)
@@ -143,12 +146,14 @@ class Client:
             return self.run_inline_sync(wanted)
         if not wanted and conn is None:
             return []
-        return self.engine.execute_sync(self.insertion(wanted, notify), conn)
+        return self.engine.execute_sync(self.insertion(wanted, notify, conn), conn)
 
-    def insertion(self, jobs: Sequence[Job], notify: bool) -> Operation[list[Job]]:
+    def insertion(self, jobs: Sequence[Job], notify: bool, conn: object) -> Operation[list[Job]]:
         refuse_unimportable(jobs)
+        # In a transaction of the caller's it is his to say how long is waited.
+        patience = PATIENCE if conn is None else None
         try:
-            return self.engine.insert(jobs, notify=notify)
+            return self.engine.insert(jobs, notify=notify, patience=patience)
         except UNWRITABLE as error:
             raise unwritable(jobs, error) from error
 

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final, Literal, Protocol, Self, TypedDict, get_args
@@ -134,9 +134,22 @@ class Unique:
             if name in ("args", "meta") and self.keys:
                 value = picked(value, self.keys)
             compared[name] = value
-        if not all(map(has_text_keys, compared.values())):
-            compared = json.loads(encode(compared))  # numbers would be sorted in another order
-        return hashlib.sha256(encode_sorted(compared).encode()).hexdigest()[:32]
+        try:
+            if not all(map(has_text_keys, compared.values())):
+                compared = json.loads(encode(compared))  # numbers would be sorted in another order
+            text = encode_sorted(compared)
+        except (RecursionError, TypeError, ValueError) as error:
+            raise InvalidJob(f"what makes the job unique cannot be written: {error}") from None
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def counts(self, state: JobState, scheduled_at: datetime | None, now: datetime) -> bool:
+        """Whether a job that is inserted now is one that others may be the like of."""
+        due = scheduled_at or now
+        waits = JobState.SCHEDULED if due > now else JobState.AVAILABLE
+        begins = state if state is JobState.SUSPENDED else waits
+        since = due if self.timestamp == "scheduled_at" else now
+        in_time = self.period is None or (now - since).total_seconds() < self.period
+        return begins in self.states and in_time
 
     @property
     def bits(self) -> int:

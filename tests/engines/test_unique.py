@@ -1,6 +1,7 @@
 """Unique jobs on each kind of tables: one of a key, whoever inserts, moves or deletes."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -376,3 +377,157 @@ async def test_many_writers_of_few_keys_insert_one_of_each(
     for each in stored:
         by_key.setdefault(each.args["n"], set()).add(each.id)
     assert all(len(ids) == 1 for ids in by_key.values())
+
+
+async def test_keys_that_a_transaction_holds_stop_no_staging(
+    engine: PostgresEngine, oban_dsn: str
+) -> None:
+    options = {"states": ["available", "executing"]}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await insert(engine, *(job(options, n=n, scheduled_at=later) for n in range(200)))
+    await insert(engine, Job(worker="plain", scheduled_at=later))
+    async with await psycopg.AsyncConnection.connect(oban_dsn) as connection:
+        await insert(engine, *(job(options, n=n) for n in range(200)), conn=connection)
+        execute(
+            oban_dsn,
+            "update oban_jobs set scheduled_at = timezone('UTC', now()) where state = 'scheduled'",
+        )
+        began = time.monotonic()
+        assert (await engine.execute(engine.stage(["default"], 1000))).staged_count == 201
+        assert time.monotonic() - began < 3
+        await connection.rollback()
+
+
+async def test_keys_that_are_just_being_made_are_waited_for_a_few_times_only(
+    engine: PostgresEngine, oban_dsn: str
+) -> None:
+    options = {"states": ["available", "executing"]}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await insert(engine, *(job(options, n=n, scheduled_at=later) for n in range(200)))
+    execute(oban_dsn, "delete from oban_unique")
+    async with await psycopg.AsyncConnection.connect(oban_dsn) as connection:
+        await insert(engine, *(job(options, n=n) for n in range(200)), conn=connection)
+        execute(
+            oban_dsn,
+            "update oban_jobs set scheduled_at = timezone('UTC', now()) where state = 'scheduled'",
+        )
+        began = time.monotonic()
+        assert (await engine.execute(engine.stage(["default"], 1000))).staged_count == 200
+        assert time.monotonic() - began < 3
+        await connection.rollback()
+
+
+async def test_jobs_that_do_not_count_keep_nobody_out_however_many_there_are(
+    engine: PostgresEngine,
+) -> None:
+    options = {"group": "scheduled"}
+    jobs = await insert(engine, *(job(options) for _ in range(50)))
+    assert not any(each.conflicted for each in jobs)
+    assert await engine.execute(engine.pour([job(options) for _ in range(50)])) == 50
+    later = datetime.now(UTC) + timedelta(hours=1)
+    mixed = [job(options), job(options, scheduled_at=later), job(options)]
+    stored = await insert(engine, *mixed)
+    assert [each.conflicted for each in stored] == [False, False, True]
+    assert stored[2].id == stored[1].id
+    assert [each.conflicted for each in await insert(engine, *mixed)] == 3 * [True]
+
+
+async def test_a_job_of_the_same_id_is_no_like(engine: PostgresEngine, oban_dsn: str) -> None:
+    options = {"keys": ["n"], "replace": {"available": ["args"]}}
+    first = await one(engine, options)
+    execute(oban_dsn, "alter table oban_jobs disable trigger user")
+    execute(oban_dsn, "delete from oban_jobs")
+    execute(oban_dsn, "alter table oban_jobs enable trigger user")
+    execute(oban_dsn, "insert into oban_jobs (id, worker) values (%s, 'other')", first.id)
+    second = await one(engine, options)
+    assert not second.conflicted
+    assert second.id != first.id
+    assert execute(oban_dsn, "select args from oban_jobs where worker = 'other'") == [({},)]
+
+
+async def test_an_emptied_table_holds_no_key(engine: PostgresEngine, oban_dsn: str) -> None:
+    await one(engine)
+    execute(oban_dsn, "truncate oban_jobs restart identity")
+    assert execute(oban_dsn, "select count(*) from oban_unique") == [(0,)]
+    assert not (await one(engine)).conflicted
+
+
+async def test_an_update_of_meta_leaves_the_job_unique(engine: PostgresEngine) -> None:
+    first = await one(engine)
+    (changed,) = await engine.execute(engine.update([first.id or 0], lambda _: {"meta": {"a": 1}}))
+    assert changed.meta == {**first.meta, "a": 1}
+    assert (await one(engine)).id == first.id
+
+
+async def test_what_was_enqueued_stays_unique_and_a_copy_of_its_meta_makes_nothing_so(
+    engine: PostgresEngine,
+) -> None:
+    first = await one(engine)
+    for again in (first, await one(engine)):
+        (found,) = await insert(engine, again)
+        assert found.id == first.id
+        assert found.conflicted
+    for copies in (1, 2):
+        stored = await insert(engine, *(Job(worker="plain", meta=first.meta),) * copies)
+        assert [each.meta for each in stored] == [{}] * copies
+
+
+async def test_a_retry_heeds_the_period_of_the_job_that_has_its_key(
+    engine: PostgresEngine, oban_dsn: str
+) -> None:
+    first = await one(engine, {"period": 60})
+    await engine.execute(engine.cancel([first.id or 0]))
+    second = await one(engine, {"period": 60})
+    assert (await engine.execute(engine.retry([first.id or 0]))).conflicted == [first.id]
+    execute(
+        oban_dsn,
+        "update oban_jobs set inserted_at = inserted_at - interval '2 minutes' where id = %s",
+        second.id,
+    )
+    assert (await engine.execute(engine.retry([first.id or 0]))).ids == [first.id]
+
+
+async def test_over_a_connection_of_ours_a_key_is_not_waited_for_without_end(
+    engine: PostgresEngine, oban_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(oban_dsn) as connection:
+        await insert(engine, job(), conn=connection)
+        with pytest.raises(UniqueKeyBusy, match=r"of app\.Mailer"):
+            await engine.execute(engine.insert([job()], patience=0.05))
+        with pytest.raises(UniqueKeyBusy, match="one of the unique keys"):
+            await engine.execute(engine.insert([job(n=n) for n in range(3)], patience=0.05))
+        await connection.rollback()
+    assert not (await one(engine)).conflicted
+
+
+async def test_nobody_else_may_use_what_the_triggers_do(
+    engine: PostgresEngine, oban_dsn: str
+) -> None:
+    await one(engine)
+    role = f"stranger_{uuid4().hex[:8]}"
+    execute(oban_dsn, f"create role {role}")
+    try:
+        for function in ("enter", "leave", "empty"):
+            ((may,),) = execute(
+                oban_dsn,
+                "select has_function_privilege(%s, %s, 'execute')",
+                role,
+                f"oban_unique_{function}()",
+            )
+            assert not may
+        # Nor does its owner do harm by putting one on another table.
+        execute(
+            oban_dsn,
+            "create table copied (id bigint, state oban_job_state, meta jsonb)",
+        )
+        execute(
+            oban_dsn,
+            "create trigger copied after delete on copied for each row "
+            "execute function oban_unique_leave()",
+        )
+        execute(oban_dsn, "insert into copied select id, state, meta from oban_jobs")
+        execute(oban_dsn, "delete from copied")
+        assert execute(oban_dsn, "select count(*) from oban_unique") == [(1,)]
+    finally:
+        execute(oban_dsn, "drop table if exists copied")
+        execute(oban_dsn, f"drop role {role}")

@@ -95,11 +95,19 @@ class Engine(Protocol):
 
     # Verbs of a client
 
-    def insert(self, jobs: Sequence[Job], *, notify: bool = True) -> Operation[list[Job]]:
-        """Insert all or none; return copies with the database's values, in the same order."""
+    def insert(
+        self, jobs: Sequence[Job], *, notify: bool = True, patience: float | None = None
+    ) -> Operation[list[Job]]:
+        """Insert all or none; return copies with the database's values, in the same order.
+
+        In the place of a unique job that has a like stands that one. Where another transaction
+        has its key, it is waited for; `patience` seconds at most, then it is `UniqueKeyBusy`.
+        """
         ...
 
-    def pour(self, jobs: Sequence[Job], *, notify: bool = True) -> Operation[int]:
+    def pour(
+        self, jobs: Sequence[Job], *, notify: bool = True, patience: float | None = None
+    ) -> Operation[int]:
         """Insert all or none; return how many, and nothing that would take memory."""
         ...
 

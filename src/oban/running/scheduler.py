@@ -10,7 +10,7 @@ from typing import Any, Final
 from oban import telemetry
 from oban.engines.base import Engine, Session
 from oban.engines.values import DueSlots
-from oban.errors import DataRefused, InvalidJob
+from oban.errors import DataRefused, InvalidJob, UniqueKeyBusy
 from oban.job import Job
 from oban.options import SchedulerOptions
 from oban.periodic import Periodic
@@ -21,7 +21,7 @@ from oban.worker import registered
 #: Seconds between two looks at the calendar while nothing is due: entries may come and go.
 LOOK: Final = 1.0
 #: What one entry's job may be refused with, and until when the entry is then left alone.
-REFUSALS: Final = (InvalidJob, DataRefused)
+REFUSALS: Final = (InvalidJob, DataRefused, UniqueKeyBusy)
 REFUSED_REST: Final = timedelta(seconds=60)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER: Final = datetime.max.replace(tzinfo=UTC)

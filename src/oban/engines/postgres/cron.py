@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from oban.engines.postgres.jobs import JobVerbs
 from oban.engines.postgres.rows import EPOCH, moment
 from oban.engines.postgres.statements import PostgresOperation, Steps
+from oban.engines.postgres.unique import described_keys
 from oban.engines.values import DueSlots, LastSlot, Scheduled
 from oban.fields import encode
 from oban.job import Job
+
+#: Seconds that the calendar waits for a unique key that somebody's transaction has.
+PATIENCE: Final = 1.0
 
 
 class CronVerbs(JobVerbs):
@@ -40,14 +44,21 @@ class CronVerbs(JobVerbs):
             taken = [each for each in due if each.entry in busy and each not in overlapping]
             jobs: list[Job] = []
             if taken:
-                jobs = yield from self.insert([job for each in taken for job in each.jobs]).steps()
+                wanted = [job for each in taken for job in each.jobs]
+                jobs = yield from self.insert(wanted, patience=PATIENCE).steps()
                 yield self.sql("note_slot_jobs", name=name, jobs=encode(job_rows(taken, jobs)))
             return Scheduled(
                 frozenset(busy), frozenset(each.entry for each in overlapping), tuple(jobs)
             )
 
         # What was done once is not done again: the slots have moved.
-        return PostgresOperation("schedule", steps, transactional=True, repeatable=True)
+        return PostgresOperation(
+            "schedule",
+            steps,
+            transactional=True,
+            repeatable=True,
+            unique_keys=lambda: described_keys([job for each in due for job in each.jobs]),
+        )
 
     def last_slots(self, name: str) -> PostgresOperation[list[LastSlot]]:
         def steps() -> Steps[list[LastSlot]]:

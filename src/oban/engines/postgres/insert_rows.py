@@ -11,6 +11,7 @@ from oban.errors import InvalidJob
 from oban.fields import encode
 from oban.job import Job
 from oban.states import JobState
+from oban.unique import MARKS
 
 MAX_INSERT_JOBS: Final = 10_000
 MAX_INSERT_BYTES: Final = 16_000_000
@@ -54,6 +55,7 @@ def as_stored(job: Job, written: Mapping[str, Any], identity: int, inserted_at: 
         discarded_at=job.discarded_at,
     )
     stored.extra = dict(job.extra)
+    stored.unique = job.unique
     return stored
 
 
@@ -102,7 +104,7 @@ def inserted_row(job: Job) -> Row:
     if job.args:
         row["args"] = job.args
     if job.meta:
-        row["meta"] = job.meta
+        row["meta"] = own_meta(job)
     if job.tags:
         row["tags"] = job.tags
     if job.priority:
@@ -114,6 +116,13 @@ def inserted_row(job: Job) -> Row:
     if job.state is JobState.SUSPENDED:
         row["suspended"] = True
     return row
+
+
+def own_meta(job: Job) -> Mapping[str, Any]:
+    """Without what says that a job is unique: a copy of another job's meta makes none so."""
+    if "uniq_key" not in job.meta:
+        return job.meta
+    return {name: value for name, value in job.meta.items() if name not in MARKS}
 
 
 def require_insertable(job: Job) -> None:

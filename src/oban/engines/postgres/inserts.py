@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from oban.engines.postgres.insert_rows import as_stored, chunked, require_insertable
+from oban.engines.postgres.insert_rows import as_stored, chunked, own_meta, require_insertable
 from oban.engines.postgres.rows import moment
 from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.unique import UniqueVerbs
@@ -16,9 +16,11 @@ from oban.states import JobState
 
 
 class InsertVerbs(UniqueVerbs):
-    def insert(self, jobs: Sequence[Job], *, notify: bool = True) -> PostgresOperation[list[Job]]:
+    def insert(
+        self, jobs: Sequence[Job], *, notify: bool = True, patience: float | None = None
+    ) -> PostgresOperation[list[Job]]:
         if any(job.unique for job in jobs):
-            return self.insert_unique(jobs, notify=notify)
+            return self.insert_unique(jobs, notify=notify, patience=patience)
         if len(jobs) == 1:
             return self.insert_one(jobs[0], notify=notify)
         chunks = list(chunked(jobs))
@@ -38,7 +40,7 @@ class InsertVerbs(UniqueVerbs):
     def insert_one(self, job: Job, *, notify: bool) -> PostgresOperation[list[Job]]:
         require_insertable(job)
         args = encode(job.args) if job.args else "{}"
-        meta = encode(job.meta) if job.meta else "{}"
+        meta = encode(own_meta(job)) if job.meta else "{}"
         due = None if job.scheduled_at is None else job.scheduled_at.timestamp()
 
         def steps() -> Steps[list[Job]]:
@@ -62,9 +64,11 @@ class InsertVerbs(UniqueVerbs):
 
         return PostgresOperation("insert", steps)
 
-    def pour(self, jobs: Sequence[Job], *, notify: bool = True) -> PostgresOperation[int]:
+    def pour(
+        self, jobs: Sequence[Job], *, notify: bool = True, patience: float | None = None
+    ) -> PostgresOperation[int]:
         if any(job.unique for job in jobs):
-            return self.pour_unique(jobs, notify=notify)
+            return self.pour_unique(jobs, notify=notify, patience=patience)
         payloads = [payload for _, payload in chunked(jobs)]
 
         def steps() -> Steps[int]:

@@ -53,6 +53,16 @@ def grant_statements(prefix: str, part: str, role: str) -> list[str]:
     """What lets an existing role do the work of `part` on the tables of one schema."""
     schema, grantee = identifier(prefix), identifier(role)
     statements = [f"grant usage on schema {schema} to {grantee}"]
+    if part != "reader":
+        statements += [
+            f"grant execute on function {schema}.{function} to {grantee}"
+            for function in (
+                "oban_unique_is_held(uuid, bigint, integer, float8, boolean)",
+                "oban_unique_states(jsonb)",
+                f"oban_unique_bit({schema}.oban_job_state)",
+                "oban_running_count(text, bigint)",
+            )
+        ]
     statements += [
         f"grant {privileges} on table {schema}.{table} to {grantee}"
         for table, privileges in GRANTS[part].items()

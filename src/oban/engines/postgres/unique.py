@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, TypeVar, cast
 
-from oban.engines.postgres.insert_rows import MAX_INSERT_JOBS, Row, as_stored, chunked, inserted_row
+from oban.engines.postgres.insert_rows import Row, as_stored, chunked, inserted_row
 from oban.engines.postgres.rows import moment, read_job
 from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
@@ -26,12 +27,14 @@ MAX_NAMED: Final = 3
 
 
 class UniqueVerbs(Verbs):
-    def insert_unique(self, jobs: Sequence[Job], *, notify: bool) -> PostgresOperation[list[Job]]:
+    def insert_unique(
+        self, jobs: Sequence[Job], *, notify: bool, patience: float | None = None
+    ) -> PostgresOperation[list[Job]]:
         """Insert those that have no like; in the place of each other return the job it is like."""
         first = Round(jobs, range(len(jobs)))
 
         def steps() -> Steps[list[Job]]:
-            inserted, conflicted = yield from self.one_of_each(first, notify=notify)
+            inserted, conflicted = yield from self.one_of_each(first, notify, patience)
             return [
                 conflicted[place] if place in conflicted else stored(job, *inserted[place])
                 for place, job in enumerate(jobs)
@@ -39,29 +42,35 @@ class UniqueVerbs(Verbs):
 
         return inserting(steps, jobs)
 
-    def pour_unique(self, jobs: Sequence[Job], *, notify: bool) -> PostgresOperation[int]:
+    def pour_unique(
+        self, jobs: Sequence[Job], *, notify: bool, patience: float | None = None
+    ) -> PostgresOperation[int]:
         """The same, and only how many were inserted."""
         first = Round(jobs, range(len(jobs)))
 
         def steps() -> Steps[int]:
-            inserted, _ = yield from self.one_of_each(first, notify=notify)
+            inserted, _ = yield from self.one_of_each(first, notify, patience)
             return len(inserted)
 
         return inserting(steps, jobs)
 
-    def one_of_each(self, round_: Round, *, notify: bool) -> Steps[tuple[Inserted, Conflicted]]:
+    def one_of_each(
+        self, round_: Round, notify: bool, patience: float | None
+    ) -> Steps[tuple[Inserted, Conflicted]]:
         """Insert what has no like, and find the like of the rest.
 
         It may be gone when it is looked for, and be there again when the job is inserted then.
         """
         inserted: Inserted = {}
         conflicted: Conflicted = {}
-        for _ in range(MAX_ROUNDS):
+        idle_rounds = 0
+        while idle_rounds < MAX_ROUNDS:
             for places, payload in round_.parts:
                 rows = yield self.sql(
                     "insert_unique_jobs",
                     jobs=payload,
                     kinds=round_.kinds,
+                    patience=None if patience is None else f"{round(patience * 1000)}ms",
                     jobs_table=self.jobs_table,
                     **self.told(notify),
                 )
@@ -70,15 +79,15 @@ class UniqueVerbs(Verbs):
                     if identity is not None:
                         inserted[place] = (identity, inserted_at)
             left = [place for place in round_.places if place not in inserted]
-            for start in range(0, len(left), MAX_INSERT_JOBS):
-                part = left[start : start + MAX_INSERT_JOBS]
-                for order, *row in (
-                    yield self.alike([round_.jobs[place] for place in part], notify=notify)
-                ):
-                    conflicted[part[order - 1]] = read_conflicted(row)
+            start = 0
+            for part, _ in chunked([round_.jobs[place] for place in left]):
+                for order, *row in (yield self.alike(part, notify=notify)):
+                    conflicted[left[start + order - 1]] = read_conflicted(part[order - 1], row)
+                start += len(part)
             left = [place for place in left if place not in conflicted]
             if not left:
                 return inserted, conflicted
+            idle_rounds += len(left) == len(round_.places)
             round_ = Round(round_.jobs, left)
         raise UniqueKeyBusy(
             f"{described_keys(round_.jobs)}: jobs of that key came and went {MAX_ROUNDS} times "
@@ -87,10 +96,10 @@ class UniqueVerbs(Verbs):
 
     def alike(self, jobs: Sequence[Job], *, notify: bool) -> Statement:
         """Only who replaces something needs the right to change jobs."""
-        payload = encode([conflict_row(job) for job in jobs])
         if any(unique.replace for unique in map(unique_of, jobs) if unique):
+            payload = encode([{**inserted_row(job), **like_row(job)} for job in jobs])
             return self.sql("replace_alike", jobs=payload, **self.told(notify))
-        return self.sql("find_alike", jobs=payload)
+        return self.sql("find_alike", jobs=encode([like_row(job) for job in jobs]))
 
 
 #: What became of jobs, by their place in the list: the new id and the moment, or the like.
@@ -107,7 +116,9 @@ class Round:
         #: By identity: the jobs of one worker have one and the same.
         self.numbers: dict[int, int] = {}
         self.kind_rows: list[Row] = []
-        self.seen: set[str] = set()
+        #: By key, the place of the job that takes it.
+        self.takers = takers([jobs[place] for place in places])
+        self.count = 0
         at = 0
         self.parts: list[tuple[Sequence[int], str]] = []
         for part, payload in chunked([jobs[place] for place in places], self.row):
@@ -116,13 +127,16 @@ class Round:
         self.kinds = encode(self.kind_rows)
 
     def row(self, job: Job) -> Row:
+        """What the statement is told of the next job."""
+        at, self.count = self.count, self.count + 1
         row = inserted_row(job)
         if unique := unique_of(job):
             row["key"] = key = unique.key(job)
             row["kind"] = self.number(unique)
-            if key in self.seen:
-                row["again"] = True
-            self.seen.add(key)
+            if at == self.takers[key]:
+                row["takes"] = True
+            elif at < self.takers[key]:
+                row["shares"] = True
         return row
 
     def number(self, unique: Unique) -> int:
@@ -148,18 +162,32 @@ def compared(unique: Unique) -> Row:
     }
 
 
-def conflict_row(job: Job) -> Row:
+def like_row(job: Job) -> Row:
     """A job for who looks for its like, with what it replaces there."""
     unique = unique_of(job)
     assert unique is not None, "only a unique job has a like"
     key = unique.key(job)
-    return {
-        **inserted_row(job),
-        **compared(unique),
-        "meta": marked(job.meta, unique, key),
-        "key": key,
-        "replaced": unique.replace,
-    }
+    row: Row = {**compared(unique), "key": key}
+    if unique.replace:
+        row |= {"replaced": unique.replace, "meta": marked(job.meta, unique, key)}
+    return row
+
+
+def takers(jobs: Sequence[Job]) -> dict[str, int]:
+    """Which of several jobs of one key takes it: the first that counts once it is inserted.
+
+    Those before it are inserted with it, since they keep nobody out; those after it are its like.
+    """
+    found: dict[str, int] = {}
+    settled: set[str] = set()
+    now = datetime.now(UTC)
+    for at, job in enumerate(jobs):
+        unique = unique_of(job)
+        if unique is not None and (key := unique.key(job)) not in settled:
+            found[key] = at
+            if unique.counts(job.state, job.scheduled_at, now):
+                settled.add(key)
+    return found
 
 
 def marked(meta: Mapping[str, Any], unique: Unique, key: str) -> dict[str, Any]:
@@ -176,10 +204,12 @@ def stored(job: Job, identity: int, inserted_at: float) -> Job:
     return as_stored(job, written, identity, at)
 
 
-def read_conflicted(row: Sequence[Any]) -> Job:
-    job = read_job(row)
-    job.conflicted = True
-    return job
+def read_conflicted(job: Job, row: Sequence[Any]) -> Job:
+    """The like of `job`, which stays as unique as that one is where it is enqueued again."""
+    like = read_job(row)
+    like.conflicted = True
+    like.unique = job.unique
+    return like
 
 
 def inserting(steps: Callable[[], Steps[T]], jobs: Sequence[Job]) -> PostgresOperation[T]:
@@ -198,4 +228,4 @@ def described_keys(jobs: Sequence[Job]) -> str:
     )
     named = ", ".join(islice(keys, MAX_NAMED))
     more = f" and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else ""
-    return f"unique key{'s' * (len(keys) > 1)} {named}{more}"
+    return f"one of the unique keys {named}{more}" if len(keys) > 1 else f"unique key {named}"

@@ -53,7 +53,9 @@ class PostgresSession:
             ) from error
         except (psycopg.Error, UnicodeEncodeError) as error:
             broken = connection.closed
-            translated = translate(error, broken=broken, sent=True)
+            translated = translate(
+                error, broken=broken, sent=True, unique_keys=operation.unique_keys
+            )
             done = not broken and not isinstance(translated, DatabaseUnavailable)
             raise translated from error
         except ObanError:

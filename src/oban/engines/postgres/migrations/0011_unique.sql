@@ -7,7 +7,8 @@
 create table if not exists {prefix}.oban_unique (
   key uuid primary key,
   job_id bigint not null,
-  -- Those of the last job that took the key; they come with it, to be asked for in a conflict.
+  -- Those of the job that took the key last: for an insert, which may ask for no others in a conflict,
+  -- and for a job that moves, which does not know its period.
   states smallint not null,
   period float8,
   by_schedule boolean not null
@@ -29,17 +30,19 @@ returns integer language sql immutable as $$
   end
 $$;
 
--- Whether a job counts as the like of another that has these states and this period. A job whose
--- code is still being stopped counts as one that runs.
+-- Whether the holder of a key counts as the like of a job that has these states and this period. A job
+-- whose code is still being stopped counts as one that runs. It must have the key: its id may be that
+-- of another job by now, where somebody has emptied the table.
 -- Volatile: so it reads what is committed now, and not what was when the statement began that had to
 -- wait for the key.
 create or replace function {prefix}.oban_unique_is_held(
-  holder bigint, in_states integer, within float8, by_schedule boolean
+  in_key uuid, holder bigint, in_states integer, within float8, by_schedule boolean
 ) returns boolean language plpgsql volatile as $$
 begin
   return exists (
     select from {prefix}.oban_jobs as job
     where job.id = holder
+      and job.meta ->> 'uniq_key' = replace(cast(in_key as text), '-', '')
       and (
         in_states & {prefix}.oban_unique_bit(job.state) <> 0
         or (in_states & 4 <> 0 and job.stopping_at is not null)
@@ -65,36 +68,51 @@ returns integer language sql immutable as $$
   end
 $$;
 
--- A job came to count again: it takes its key, or goes on without it. It never waits for long, and
--- never fails who has moved it.
+-- A job came to count again: it takes its key, or goes on without it. It never fails who has moved it,
+-- and hardly waits: a key that another transaction has in its hands counts as taken, and only one that
+-- is just being made is waited for, a few times in a transaction.
 create or replace function {prefix}.oban_unique_enter() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '100ms'
+set lock_timeout = '20ms'
 as $$
 declare
-  states constant integer := {prefix}.oban_unique_states(new.meta);
+  in_key constant text := new.meta ->> 'uniq_key';
+  in_states constant integer := {prefix}.oban_unique_states(new.meta);
+  waits constant integer := coalesce(nullif(current_setting('oban.unique_waits', true), ''), '0');
+  held record;
   taken boolean := false;
 begin
-  if states & {prefix}.oban_unique_bit(new.state) = 0
-    or states & {prefix}.oban_unique_bit(old.state) <> 0
+  if tg_table_schema <> {prefix_text} or tg_table_name <> 'oban_jobs'
+    or in_states & {prefix}.oban_unique_bit(new.state) = 0
+    or in_states & {prefix}.oban_unique_bit(old.state) <> 0
   then
     return null;
   end if;
-  begin
-    insert into {prefix}.oban_unique as held (key, job_id, states, by_schedule)
-    values (cast(new.meta ->> 'uniq_key' as uuid), new.id, states, false)
-    on conflict (key) do update set job_id = excluded.job_id
-    where held.job_id = excluded.job_id
-      or not {prefix}.oban_unique_is_held(held.job_id, excluded.states, null, false);
-    taken := found;
-  exception when lock_not_available or deadlock_detected then
-    taken := false;
-  end;
+  select * into held from {prefix}.oban_unique
+  where key = cast(in_key as uuid) for update skip locked;
+  if found then
+    taken := held.job_id = new.id or not {prefix}.oban_unique_is_held(
+      held.key, held.job_id, in_states, held.period, held.by_schedule
+    );
+    if taken then
+      update {prefix}.oban_unique set job_id = new.id where key = held.key;
+    end if;
+  elsif waits < 5
+    and not exists (select from {prefix}.oban_unique where key = cast(in_key as uuid))
+  then
+    begin
+      insert into {prefix}.oban_unique (key, job_id, states, by_schedule)
+      values (cast(in_key as uuid), new.id, in_states, false)
+      on conflict do nothing;
+      taken := found;
+    exception when lock_not_available or deadlock_detected then
+      perform set_config('oban.unique_waits', cast(waits + 1 as text), true);
+    end;
+  end if;
   if not taken then
     update {prefix}.oban_jobs
-    set meta = meta - 'uniq' - 'uniq_key' - 'uniq_bmp'
-      || jsonb_build_object('uniq_lost', meta -> 'uniq_key')
+    set meta = meta - 'uniq' - 'uniq_key' - 'uniq_bmp' || jsonb_build_object('uniq_lost', in_key)
     where id = new.id;
     perform pg_notify(
       tg_table_schema || '.oban_control', cast(json_build_object('unique_lost', new.id) as text)
@@ -115,7 +133,9 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if {prefix}.oban_unique_states(old.meta) <> 0 then
+  if tg_table_schema = {prefix_text} and tg_table_name = 'oban_jobs'
+    and {prefix}.oban_unique_states(old.meta) <> 0
+  then
     delete from {prefix}.oban_unique
     where key in (
       select key from {prefix}.oban_unique
@@ -131,3 +151,23 @@ create or replace trigger oban_unique_leave
   for each row
   when (old.meta -> 'uniq_key' is not null)
   execute function {prefix}.oban_unique_leave();
+
+create or replace function {prefix}.oban_unique_empty() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_table_schema = {prefix_text} and tg_table_name = 'oban_jobs' then
+    delete from {prefix}.oban_unique;
+  end if;
+  return null;
+end $$;
+
+create or replace trigger oban_unique_empty
+  after truncate on {prefix}.oban_jobs
+  for each statement execute function {prefix}.oban_unique_empty();
+
+-- They have their owner's rights, and are for these triggers alone; a trigger fires without the right.
+revoke execute on function
+  {prefix}.oban_unique_enter(), {prefix}.oban_unique_leave(), {prefix}.oban_unique_empty()
+from public;

@@ -8,9 +8,12 @@ drop trigger if exists oban_unique_enter on {prefix}.oban_jobs;
 
 drop trigger if exists oban_unique_leave on {prefix}.oban_jobs;
 
+drop trigger if exists oban_unique_empty on {prefix}.oban_jobs;
+
 drop function if exists
   {prefix}.oban_notify_inserted(), {prefix}.oban_unique_enter(), {prefix}.oban_unique_leave(),
-  {prefix}.oban_unique_is_held(bigint, integer, float8, boolean),
+  {prefix}.oban_unique_empty(),
+  {prefix}.oban_unique_is_held(uuid, bigint, integer, float8, boolean),
   {prefix}.oban_unique_states(jsonb), {prefix}.oban_unique_bit({prefix}.oban_job_state),
   {prefix}.oban_running_count(text, bigint);
 

@@ -101,11 +101,18 @@ from inserted
 
 -- name: insert_unique_jobs
 -- Inserts the jobs of the JSON list :jobs that have no like. As `insert_jobs`, but an id is null where
--- the job was not inserted. A job that stands in the list once more has `again`; what makes it unique
--- beside its key is in the JSON list :kinds. The keys are taken in their order; one that another
--- transaction has just taken is waited for. Index: the primary key of oban_unique.
+-- the job was not inserted. Of several of one key in the list one has `takes`, and those with `shares`
+-- are inserted if that one is; the others look for their like next. What makes a job unique beside its
+-- key is in the JSON list :kinds. The keys are taken in their order; one that another transaction has
+-- just taken is waited for, :patience at most unless lock_timeout says something. Index: the primary
+-- key of oban_unique.
 with moment as materialized (
-  select timezone('UTC', statement_timestamp()) as inserted_at
+  select
+    timezone('UTC', statement_timestamp()) as inserted_at,
+    case
+      when cast(:patience as text) is not null and current_setting('lock_timeout') = '0'
+      then set_config('lock_timeout', cast(:patience as text), true)
+    end as patience
 ), kind as materialized (
   select * from json_to_recordset(cast(:kinds as json)) as kind(
     kind int, marks jsonb, states int, period float8, by_schedule boolean
@@ -119,16 +126,17 @@ with moment as materialized (
       job.position, job.queue, job.worker, job.args, job.meta, job.tags, job.priority,
       job.max_attempts,
       coalesce(timezone('UTC', to_timestamp(job.scheduled_at)), moment.inserted_at) as scheduled_at,
-      job.suspended, job.key, job.again, kind.marks, kind.states, kind.period, kind.by_schedule,
-      moment.inserted_at
+      job.suspended, job.key, job.takes, job.shares, kind.marks, kind.states, kind.period,
+      kind.by_schedule, moment.inserted_at, moment.patience
     from rows from (
       json_to_recordset(cast(:jobs as json)) as (
         queue text, worker text, args jsonb, meta jsonb, tags text[], priority int,
-        max_attempts int, scheduled_at float8, suspended boolean, key text, kind int, again boolean
+        max_attempts int, scheduled_at float8, suspended boolean, key text, kind int, takes boolean,
+        shares boolean
       )
     ) with ordinality as job(
       queue, worker, args, meta, tags, priority, max_attempts, scheduled_at, suspended, key, kind,
-      again, position
+      takes, shares, position
     )
     left join kind on kind.kind = job.kind
     cross join moment
@@ -137,7 +145,7 @@ with moment as materialized (
 ), taken as (
   insert into {prefix}.oban_unique as held (key, job_id, states, period, by_schedule)
   select cast(key as uuid), id, states, period, by_schedule from input
-  where key is not null and again is null
+  where takes
   order by 1
   on conflict (key) do update set
     job_id = excluded.job_id,
@@ -145,9 +153,9 @@ with moment as materialized (
     period = excluded.period,
     by_schedule = excluded.by_schedule
   where not {prefix}.oban_unique_is_held(
-    held.job_id, excluded.states, excluded.period, excluded.by_schedule
+    held.key, held.job_id, excluded.states, excluded.period, excluded.by_schedule
   )
-  returning job_id
+  returning key, job_id
 ), inserted as (
   insert into {prefix}.oban_jobs (
     id, state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
@@ -169,12 +177,13 @@ with moment as materialized (
     scheduled_at
   from input
   where key is null or id in (select job_id from taken)
+    or (shares and cast(key as uuid) in (select key from taken))
   returning id, state, queue, scheduled_at
 ), {notifying}
 select
   array(
-    select case when key is null or id in (select job_id from taken) then id end from input
-    order by position
+    select inserted.id from input left join inserted on inserted.id = input.id
+    order by input.position
   ) as ids,
   (select date_part('epoch', inserted_at) from moment) as inserted_at,
   (select count(*) from notified) as notified_count
@@ -190,7 +199,9 @@ from rows from (
 ) with ordinality as input(key, states, period, by_schedule, position)
 join {prefix}.oban_unique as held on held.key = input.key
 join {prefix}.oban_jobs as job on job.id = held.job_id
-where {prefix}.oban_unique_is_held(job.id, input.states, input.period, input.by_schedule)
+where {prefix}.oban_unique_is_held(
+    held.key, job.id, input.states, input.period, input.by_schedule
+  )
 
 -- name: replace_alike
 -- The same, and changes in each job what its like, the last of several, replaces in the state it is
@@ -216,7 +227,9 @@ with input as materialized (
   from input
   join {prefix}.oban_unique as held on held.key = input.key
   join {prefix}.oban_jobs as job on job.id = held.job_id
-  where {prefix}.oban_unique_is_held(job.id, input.states, input.period, input.by_schedule)
+  where {prefix}.oban_unique_is_held(
+    held.key, job.id, input.states, input.period, input.by_schedule
+  )
 ), last as materialized (
   select distinct on (id) id, state, position, names from held order by id, position desc
 ), locked as materialized (
@@ -319,20 +332,19 @@ with locked as materialized (
 ), entering as materialized (
   select distinct on (key) cast(key as uuid) as key, id, states from locked
   where states & {prefix}.oban_unique_bit('available') <> 0
-    and states & {prefix}.oban_unique_bit(state) = 0
   order by key, id desc
 ), taken as (
   insert into {prefix}.oban_unique as held (key, job_id, states, by_schedule)
   select key, id, states, false from entering order by key
   on conflict (key) do update set job_id = excluded.job_id
   where held.job_id = excluded.job_id
-    or not {prefix}.oban_unique_is_held(held.job_id, excluded.states, null, false)
+    or not {prefix}.oban_unique_is_held(
+      held.key, held.job_id, excluded.states, held.period, held.by_schedule
+    )
   returning job_id
 ), admitted as materialized (
   select id from locked
-  where states & {prefix}.oban_unique_bit('available') = 0
-    or states & {prefix}.oban_unique_bit(state) <> 0
-    or id in (select job_id from taken)
+  where states & {prefix}.oban_unique_bit('available') = 0 or id in (select job_id from taken)
 ), retried as (
   update {prefix}.oban_jobs as job
   set
@@ -390,7 +402,14 @@ with input as materialized (
     queue = coalesce(input.queue, job.queue),
     worker = coalesce(input.worker, job.worker),
     args = coalesce(input.args, job.args),
-    meta = coalesce(input.meta, job.meta),
+    meta = case
+      when input.meta is null then job.meta
+      when job.meta -> 'uniq_key' is null then input.meta
+      else input.meta || jsonb_build_object(
+        'uniq', job.meta -> 'uniq', 'uniq_key', job.meta -> 'uniq_key',
+        'uniq_bmp', job.meta -> 'uniq_bmp'
+      )
+    end,
     tags = coalesce(input.tags, job.tags),
     priority = coalesce(input.priority, job.priority),
     max_attempts = coalesce(input.max_attempts, job.max_attempts),
