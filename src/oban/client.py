@@ -148,7 +148,9 @@ class Client:
             return []
         return self.engine.execute_sync(self.insertion(wanted, notify, conn), conn)
 
-    def insertion(self, jobs: Sequence[Job], notify: bool, conn: object) -> Operation[list[Job]]:
+    def insertion(
+        self, jobs: Sequence[Job], notify: bool, conn: object = None
+    ) -> Operation[list[Job]]:
         refuse_unimportable(jobs)
         # In a transaction of the caller's it is his to say how long is waited.
         patience = PATIENCE if conn is None else None
