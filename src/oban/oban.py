@@ -1,6 +1,7 @@
 """Oban: the parts wired together, started and stopped."""
 
 import asyncio
+import multiprocessing
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -31,6 +32,7 @@ from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions, QueueOptions
 from oban.pool import open_pool
 from oban.queue_control import QueueControl
+from oban.running.children import Children
 from oban.running.control import Control
 from oban.running.executor import Executor
 from oban.running.heart import Heart
@@ -38,6 +40,7 @@ from oban.running.leader import Leader
 from oban.running.listener import Listener
 from oban.running.producer import Producer, QueueInfo
 from oban.running.queues import Queues
+from oban.running.resources import Factory, check_factories, opened
 from oban.running.solitude import Solitude
 from oban.running.stager import Stager
 from oban.running.threads import Threads
@@ -57,6 +60,8 @@ class ObanOptions(TypedDict, total=False):
     stager: Mapping[str, Any] | None
     shutdown_grace_period: float | None
     cancel_grace_period: float | None
+    process_pool_size: int | None
+    resources: Mapping[str, Factory] | None
     listen_dsn: str | None
     worker_modules: Sequence[str] | None
     leadership: bool | None
@@ -82,12 +87,18 @@ class Oban(QueueControl):
     def __init__(
         self, *, pool: AsyncConnectionPool[Any] | str | Engine, **options: Unpack[ObanOptions]
     ) -> None:
+        factories = check_factories(options.pop("resources", None))
         self.options = Options.parse(options)
         threads = Threads(f"oban {self.options.name}")
         super().__init__(
             self.options.name,
             make_engine(pool, self.options),
-            Executor(WorkerFinder(worker_modules=self.options.worker_modules), threads),
+            Executor(
+                WorkerFinder(worker_modules=self.options.worker_modules),
+                threads,
+                Children(threads, self.options.process_pool_size),
+                factories,
+            ),
         )
         self.queues: Queues | None = None
         self.control: Control | None = None
@@ -151,6 +162,7 @@ class Oban(QueueControl):
         """Run until `stop`. Returns when all is up; raises, with nothing left open, if it fails."""
         if self.supervisor is not None and not self.supervisor.done():
             raise NotStarted(f"Oban {self.name!r} is running already; stop it before another start")
+        refuse_in_child()
         instances.register(self)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.asked_to_stop = asyncio.Event()
@@ -178,6 +190,7 @@ class Oban(QueueControl):
         supervisor = self.supervisor
         if supervisor is None:
             await self.bell.flush()
+            await self.executor.children.close()
             await self.engine.close()
             return
         assert self.asked_to_stop is not None
@@ -199,6 +212,7 @@ class Oban(QueueControl):
             stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.bell.flush)
             await self.engine.open()
+            await stack.enter_async_context(self.serving_jobs())
             if self.options.queues or self.options.leads:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())
@@ -206,6 +220,17 @@ class Oban(QueueControl):
                 await stack.enter_async_context(self.producing())
             ready.set_result(None)
             await self.asked_to_stop.wait()
+
+    @asynccontextmanager
+    async def serving_jobs(self) -> AsyncIterator[None]:
+        """What jobs use: the resources they are given, and processes where they need those."""
+        async with opened(self.executor.factories) as resources:
+            self.executor.resources = resources
+            try:
+                yield
+            finally:
+                await self.executor.children.close()
+                self.executor.resources = {}
 
     @asynccontextmanager
     async def staging(self) -> AsyncIterator[None]:
@@ -367,6 +392,15 @@ def make_engine(pool: object, options: Options) -> Engine:
         due_within=options.stager.interval,
         listen_dsn=options.listen_dsn,
     )
+
+
+def refuse_in_child() -> None:
+    """Raise NotStarted while a child of this very program imports it: it would run queues too."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise NotStarted(
+            "this is a child process that imports the program of its node; start Oban below "
+            '`if __name__ == "__main__":` there'
+        )
 
 
 @asynccontextmanager

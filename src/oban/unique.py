@@ -46,7 +46,7 @@ BITS: Final[Mapping[JobState, int]] = {
     JobState.SUSPENDED: 7,
 }
 #: What we write into `meta`, which never makes two jobs differ.
-MARKS: Final = ("uniq", "uniq_key", "uniq_bmp")
+MARKS: Final = ("uniq", "uniq_key", "uniq_bmp", "deadline_at", "timeout")
 
 
 class Comparable(Protocol):

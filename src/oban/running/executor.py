@@ -2,27 +2,38 @@
 
 import asyncio
 import inspect
+import sys
 import time
-from datetime import timedelta
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from oban import telemetry
 from oban.backoff import default_backoff
-from oban.errors import InvalidJob, UnknownWorker
+from oban.current import CURRENT
+from oban.errors import InvalidJob, ObanError, ProcessDied, RaisedInProcess, UnknownWorker
 from oban.fields import seconds
 from oban.job import Job
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, Record, Snooze
+from oban.running.children import Children
+from oban.running.crossing import read_outcome, write_job
+from oban.running.frames import workers_part
+from oban.running.resources import Factory, sendable
 from oban.running.run import Run, StopReason
 from oban.running.threads import Returned, Threads
+from oban.running.time_limit import TimeLimit
 from oban.states import JobState
 from oban.text import bounded
 from oban.worker import Definition
+from oban.worker.execution import missed_deadline, timeout_of
 
-#: Modules of ours that lie between the task of a job and the worker's code.
-OURS: Final = ("oban.running.", "oban.worker.")
+if TYPE_CHECKING:
+    from oban.running.child import Setup
+
 #: After so many tries on nodes that do not know its worker a job is discarded.
 MAX_UNKNOWN: Final = 20
 #: Seconds that an asynchronous `backoff` may take.
@@ -32,9 +43,19 @@ BACKOFF_PATIENCE: Final = 5.0
 class Executor:
     """Executes runs. Total: whatever the worker does becomes an Ack. Never touches the database."""
 
-    def __init__(self, finder: WorkerFinder, threads: Threads) -> None:
+    def __init__(
+        self,
+        finder: WorkerFinder,
+        threads: Threads,
+        children: Children | None = None,
+        factories: Mapping[str, Factory] = MappingProxyType({}),
+    ) -> None:
         self.finder = finder
         self.threads = threads
+        self.children = Children(threads) if children is None else children
+        #: How the resources of jobs are opened; in this process they are while a node runs.
+        self.factories = factories
+        self.resources: Mapping[str, Any] = {}
 
     async def execute(self, run: Run) -> Ack:
         """Run the job and return how it ended.
@@ -47,6 +68,12 @@ class Executor:
 
     async def attempt(self, run: Run) -> tuple[Ack, BaseException | None]:
         """The same, with what the job raised: `raise` shows a test where."""
+        if missed := missed_deadline(run.job):
+            return too_late(run.job, missed), None
+        if self.resources:
+            run.job.resources = self.resources
+        outer = CURRENT.get()
+        CURRENT.set(run.job)
         started = time.monotonic_ns()
         announce_start(run.job, started)
         definition: Definition | None = None
@@ -69,6 +96,11 @@ class Executor:
                 ack = unknown_worker(run.job, error)
             else:
                 ack = await self.fail(run, failure)
+                if run.stop is not None and isinstance(error, ProcessDied):
+                    failure = None  # so was this one, by killing its process
+        finally:
+            # Not by token: a coroutine that is left lying may be closed in another context.
+            CURRENT.set(outer)
         announce_end(run.job, ack, failure, started)
         return ack, None if failure is None else failure.error
 
@@ -78,8 +110,21 @@ class Executor:
         return self.finder.find(job.worker)
 
     async def call(self, definition: Definition, run: Run) -> Any:
-        if definition.is_async:
+        timeout = timeout_of(run.job, definition.timeout)
+        if definition.executor == "async" and timeout is None:
             return await definition.call(run.job)
+        limit = nullcontext() if timeout is None else TimeLimit(run, timeout)
+        match definition.executor:
+            case "async":
+                with limit:
+                    return await definition.call(run.job)
+            case "thread":
+                with limit:
+                    return await self.call_on_thread(definition, run)
+            case "process":
+                return await self.call_in_child(run, limit)
+
+    async def call_on_thread(self, definition: Definition, run: Run) -> Any:
         run.threaded = True
         returned = await until_returned(run, self.threads.submit(lambda: definition.call(run.job)))
         run.threaded = False
@@ -88,6 +133,27 @@ class Executor:
         if inspect.isawaitable(returned.value):
             return await returned.value
         return returned.value
+
+    async def call_in_child(self, run: Run, limit: AbstractContextManager[None]) -> Any:
+        """Its time begins when a child is there for it."""
+        text = write_job(run.job, module_of(run.job.worker))
+        async with self.children.borrow(self.setup) as child:
+            run.kill = child.kill
+            try:
+                with limit:
+                    return read_outcome(await child.run(text))
+            finally:
+                run.kill = None
+
+    def setup(self) -> "Setup":
+        from oban.running.child import Setup
+
+        modules = self.finder.worker_modules
+        return Setup(
+            self.finder.application.root,
+            None if modules is None else tuple(modules),
+            *sendable(self.factories),
+        )
 
     async def fail(self, run: Run, failure: "Failure") -> Ack:
         """The Ack of an attempt that raised."""
@@ -163,20 +229,17 @@ class Failure:
 
     @cached_property
     def told(self) -> telemetry.Metadata:
-        return telemetry.describe_error(self.error, since=workers_part(self.error.__traceback__))
+        if isinstance(self.error, RaisedInProcess):
+            return dict(self.error.told)
+        part = workers_part(self.error.__traceback__)
+        if part is None and isinstance(self.error, ObanError | TimeoutError):
+            self.error.__traceback__ = None  # we raised it, and the way to it tells nobody anything
+        return telemetry.describe_error(self.error, since=part)
 
     @property
     def text(self) -> str:
         """The traceback, in a form that the database takes."""
         return bounded(str(self.told["traceback"]))
-
-
-def workers_part(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback from where the worker's own code begins; all of it, if it never did."""
-    part = traceback
-    while part is not None and str(part.tb_frame.f_globals.get("__name__")).startswith(OURS):
-        part = part.tb_next
-    return part or traceback
 
 
 def failed(job: Job, failure: Failure, delay: float | None = None) -> Ack:
@@ -198,6 +261,12 @@ def never_begun(job: Job) -> Ack:
     return acknowledge(job, JobState.CANCELLED, error="cancelled before it began")
 
 
+def too_late(job: Job, deadline: datetime) -> Ack:
+    """Cancelled, since it was to begin earlier or not at all."""
+    telemetry.execute("oban.job.deadline", {"job": job, "deadline": deadline})
+    return acknowledge(job, JobState.CANCELLED, error=f"its deadline was {deadline.isoformat()}")
+
+
 def unknown_worker(job: Job, error: UnknownWorker) -> Ack:
     """Back to the table uncounted: during a deployment another node may know the worker."""
     tries = count(job, "unknown_worker") + 1
@@ -210,6 +279,13 @@ def unknown_worker(job: Job, error: UnknownWorker) -> Ack:
         meta={"unknown_worker": tries},
         counted=False,
     )
+
+
+def module_of(worker: str) -> str | None:
+    """The module that a worker of this process lies in, the program itself left out."""
+    parts = worker.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1))
+    return next((name for name in names if name in sys.modules), None)
 
 
 def acknowledge(job: Job, state: JobState, **details: Any) -> Ack:

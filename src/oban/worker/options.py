@@ -11,6 +11,7 @@ from oban.errors import InvalidOption
 from oban.fields import Seconds
 from oban.job import Job, due_at
 from oban.unique import Unique, UniqueOptions
+from oban.worker.execution import mark
 
 
 class JobOptions(TypedDict, total=False):
@@ -22,6 +23,8 @@ class JobOptions(TypedDict, total=False):
     scheduled_at: datetime | None
     schedule_in: Seconds | None
     unique: bool | UniqueOptions | Unique | None
+    timeout: Seconds | None
+    deadline: Seconds | datetime | None
 
 
 OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
@@ -29,13 +32,13 @@ OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
 #: Two ways to say when; whoever gives one of them replaces both.
 WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 
+#: Options that are no fields of a job. Their None asks for nothing.
+LIMITS: Final = frozenset({"timeout", "deadline"})
+
 #: Options that are named in the documentation of later versions, and what they will do.
 LATER_OPTIONS: Final[Mapping[str, str]] = {
     "limits": "share named limits between queues",
     "weight": "say how much of a rate limit a job uses up",
-    "executor": "choose between the event loop, a thread and a process",
-    "timeout": "stop an attempt that takes too long",
-    "deadline": "cancel a job that could not start in time",
     "retry_on": "choose the backoff by exception",
     "discard_on": "discard by exception",
     "cancel_on": "cancel by exception",
@@ -57,7 +60,13 @@ def check_options(
     known = {}
     for name, value in options.items():
         if name in OPTION_NAMES:
-            known[name] = value
+            if value is not None or name not in LIMITS:
+                known[name] = value
+        elif name == "executor":
+            raise TypeError(
+                f"{owner} has no option 'executor' here: where code runs is its worker's to say; "
+                "give it to @worker or @job"
+            )
         elif name not in LATER_OPTIONS:
             raise TypeError(f"{owner} has no option {name!r}; {advice(name, sorted(also))}{hint}")
         elif value is not None:
@@ -87,6 +96,8 @@ def merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 def job_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a job built now: `schedule_in` counts from here."""
     fields = dict(options)
+    fields.pop("timeout", None)
+    fields.pop("deadline", None)
     if "schedule_in" in fields:
         fields["scheduled_at"] = due_at(fields.get("scheduled_at"), fields.pop("schedule_in"))
     return fields
@@ -99,4 +110,5 @@ def settle(worker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     job = Job(worker=worker, **job_fields(options))
     own = {name: getattr(job, name) for name in ("tags", "meta", "unique") if name in options}
+    mark(job, options.get("timeout"), options.get("deadline"))
     return MappingProxyType({**options, **copy.deepcopy(own)})
