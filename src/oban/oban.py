@@ -1,7 +1,6 @@
 """Oban: the parts wired together, started and stopped."""
 
 import asyncio
-import multiprocessing
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -32,15 +31,16 @@ from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions, QueueOptions
 from oban.pool import open_pool
 from oban.queue_control import QueueControl
-from oban.running.children import Children
+from oban.running.children import Children, refuse_in_child
 from oban.running.control import Control
 from oban.running.executor import Executor
 from oban.running.heart import Heart
 from oban.running.leader import Leader
 from oban.running.listener import Listener
+from oban.running.places import Places
 from oban.running.producer import Producer, QueueInfo
 from oban.running.queues import Queues
-from oban.running.resources import Factory, check_factories, opened
+from oban.running.resources import Factory, check_factories
 from oban.running.solitude import Solitude
 from oban.running.stager import Stager
 from oban.running.threads import Threads
@@ -95,9 +95,7 @@ class Oban(QueueControl):
             make_engine(pool, self.options),
             Executor(
                 WorkerFinder(worker_modules=self.options.worker_modules),
-                threads,
-                Children(threads, self.options.process_pool_size),
-                factories,
+                Places(threads, Children(threads, self.options.process_pool_size), factories),
             ),
         )
         self.queues: Queues | None = None
@@ -190,7 +188,7 @@ class Oban(QueueControl):
         supervisor = self.supervisor
         if supervisor is None:
             await self.bell.flush()
-            await self.executor.children.close()
+            await self.executor.places.children.close()
             await self.engine.close()
             return
         assert self.asked_to_stop is not None
@@ -212,7 +210,7 @@ class Oban(QueueControl):
             stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.bell.flush)
             await self.engine.open()
-            await stack.enter_async_context(self.serving_jobs())
+            await stack.enter_async_context(self.executor.places.open())
             if self.options.queues or self.options.leads:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())
@@ -220,17 +218,6 @@ class Oban(QueueControl):
                 await stack.enter_async_context(self.producing())
             ready.set_result(None)
             await self.asked_to_stop.wait()
-
-    @asynccontextmanager
-    async def serving_jobs(self) -> AsyncIterator[None]:
-        """What jobs use: the resources they are given, and processes where they need those."""
-        async with opened(self.executor.factories) as resources:
-            self.executor.resources = resources
-            try:
-                yield
-            finally:
-                await self.executor.children.close()
-                self.executor.resources = {}
 
     @asynccontextmanager
     async def staging(self) -> AsyncIterator[None]:
@@ -392,15 +379,6 @@ def make_engine(pool: object, options: Options) -> Engine:
         due_within=options.stager.interval,
         listen_dsn=options.listen_dsn,
     )
-
-
-def refuse_in_child() -> None:
-    """Raise NotStarted while a child of this very program imports it: it would run queues too."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise NotStarted(
-            "this is a child process that imports the program of its node; start Oban below "
-            '`if __name__ == "__main__":` there'
-        )
 
 
 @asynccontextmanager

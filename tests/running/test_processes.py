@@ -283,9 +283,9 @@ async def test_a_resource_that_cannot_be_opened_fails_the_jobs_of_the_child(
     running: Running,
 ) -> None:
     async with running(queues=CHILDREN) as oban:
-        oban.executor.factories = {"model": broken}
+        oban.executor.places.factories = {"model": broken}
         (failed,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
-        assert oban.executor.children.idle == []
+        assert oban.executor.places.children.idle == []
     assert "FileNotFoundError" in error(failed)
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from oban.errors import ProcessDied, RaisedInProcess
+from oban.errors import NotStarted, ProcessDied, RaisedInProcess
 from oban.running.threads import Threads
 
 if TYPE_CHECKING:
@@ -240,6 +240,15 @@ def how_it_ended(error: BaseException) -> str:
     if code < 0:
         return f"it was killed by {signal.Signals(-code).name}"
     return f"it exited with code {code}"
+
+
+def refuse_in_child() -> None:
+    """Raise NotStarted while a child of this very program imports it: it would run queues too."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise NotStarted(
+            "this is a child process that imports the program of its node; start Oban below "
+            '`if __name__ == "__main__":` there'
+        )
 
 
 def usable_cores() -> int:

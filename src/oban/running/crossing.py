@@ -1,6 +1,7 @@
 """What crosses the pipe between a node and a child process: JSON text, both ways."""
 
 import json
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,13 @@ def write_job(job: Job, module: str | None) -> str:
     """The job as text; `module` is where its worker was found, if that is imported."""
     fields = {name: getattr(job, name) for name in JOB_FIELDS}
     return json.dumps({"job": fields, "module": module}, default=written)
+
+
+def module_of(worker: str) -> str | None:
+    """The module that a worker of this process lies in, the program itself left out."""
+    parts = worker.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1))
+    return next((name for name in names if name in sys.modules), None)
 
 
 def written(value: object) -> str:

@@ -2,14 +2,10 @@
 
 import asyncio
 import inspect
-import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from functools import cached_property
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from oban import telemetry
 from oban.backoff import default_backoff
@@ -19,20 +15,13 @@ from oban.fields import seconds
 from oban.job import Job
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, Record, Snooze
-from oban.running.children import Children
-from oban.running.crossing import read_outcome, write_job
 from oban.running.frames import workers_part
-from oban.running.resources import Factory, sendable
+from oban.running.places import Places
 from oban.running.run import Run, StopReason
-from oban.running.threads import Returned, Threads
-from oban.running.time_limit import TimeLimit
 from oban.states import JobState
 from oban.text import bounded
 from oban.worker import Definition
 from oban.worker.execution import missed_deadline, timeout_of
-
-if TYPE_CHECKING:
-    from oban.running.child import Setup
 
 #: After so many tries on nodes that do not know its worker a job is discarded.
 MAX_UNKNOWN: Final = 20
@@ -43,19 +32,9 @@ BACKOFF_PATIENCE: Final = 5.0
 class Executor:
     """Executes runs. Total: whatever the worker does becomes an Ack. Never touches the database."""
 
-    def __init__(
-        self,
-        finder: WorkerFinder,
-        threads: Threads,
-        children: Children | None = None,
-        factories: Mapping[str, Factory] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, finder: WorkerFinder, places: Places) -> None:
         self.finder = finder
-        self.threads = threads
-        self.children = Children(threads) if children is None else children
-        #: How the resources of jobs are opened; in this process they are while a node runs.
-        self.factories = factories
-        self.resources: Mapping[str, Any] = {}
+        self.places = places
 
     async def execute(self, run: Run) -> Ack:
         """Run the job and return how it ended.
@@ -68,10 +47,10 @@ class Executor:
 
     async def attempt(self, run: Run) -> tuple[Ack, BaseException | None]:
         """The same, with what the job raised: `raise` shows a test where."""
-        if missed := missed_deadline(run.job):
+        if run.job.meta and (missed := missed_deadline(run.job)):
             return too_late(run.job, missed), None
-        if self.resources:
-            run.job.resources = self.resources
+        if self.places.resources:
+            run.job.resources = self.places.resources
         outer = CURRENT.get()
         CURRENT.set(run.job)
         started = time.monotonic_ns()
@@ -110,50 +89,10 @@ class Executor:
         return self.finder.find(job.worker)
 
     async def call(self, definition: Definition, run: Run) -> Any:
-        timeout = timeout_of(run.job, definition.timeout)
+        timeout = timeout_of(run.job, definition.timeout) if run.job.meta else definition.timeout
         if definition.executor == "async" and timeout is None:
             return await definition.call(run.job)
-        limit = nullcontext() if timeout is None else TimeLimit(run, timeout)
-        match definition.executor:
-            case "async":
-                with limit:
-                    return await definition.call(run.job)
-            case "thread":
-                with limit:
-                    return await self.call_on_thread(definition, run)
-            case "process":
-                return await self.call_in_child(run, limit)
-
-    async def call_on_thread(self, definition: Definition, run: Run) -> Any:
-        run.threaded = True
-        returned = await until_returned(run, self.threads.submit(lambda: definition.call(run.job)))
-        run.threaded = False
-        if returned.error is not None:
-            raise returned.error
-        if inspect.isawaitable(returned.value):
-            return await returned.value
-        return returned.value
-
-    async def call_in_child(self, run: Run, limit: AbstractContextManager[None]) -> Any:
-        """Its time begins when a child is there for it."""
-        text = write_job(run.job, module_of(run.job.worker))
-        async with self.children.borrow(self.setup) as child:
-            run.kill = child.kill
-            try:
-                with limit:
-                    return read_outcome(await child.run(text))
-            finally:
-                run.kill = None
-
-    def setup(self) -> "Setup":
-        from oban.running.child import Setup
-
-        modules = self.finder.worker_modules
-        return Setup(
-            self.finder.application.root,
-            None if modules is None else tuple(modules),
-            *sendable(self.factories),
-        )
+        return await self.places.call(definition, run, timeout, self.finder)
 
     async def fail(self, run: Run, failure: "Failure") -> Ack:
         """The Ack of an attempt that raised."""
@@ -186,16 +125,6 @@ class Executor:
             telemetry.execute("oban.job.bad_backoff", metadata)
             return default
         return delay
-
-
-async def until_returned(run: Run, work: "asyncio.Future[Returned]") -> Returned:
-    """Wait for a thread, which no cancellation stops: its job must not be run beside it."""
-    while True:
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            if run.is_abandoned():
-                raise
 
 
 def conclude(job: Job, value: object) -> Ack:
@@ -279,13 +208,6 @@ def unknown_worker(job: Job, error: UnknownWorker) -> Ack:
         meta={"unknown_worker": tries},
         counted=False,
     )
-
-
-def module_of(worker: str) -> str | None:
-    """The module that a worker of this process lies in, the program itself left out."""
-    parts = worker.split(".")
-    names = (".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1))
-    return next((name for name in names if name in sys.modules), None)
 
 
 def acknowledge(job: Job, state: JobState, **details: Any) -> Ack:

@@ -8,6 +8,7 @@ from oban.job import Job
 from oban.lookup import WorkerFinder
 from oban.running.executor import Executor
 from oban.running.inline import as_claimed
+from oban.running.places import Places
 from oban.running.run import Run
 from oban.running.threads import Threads
 
@@ -32,4 +33,4 @@ async def process_job(job: Job) -> Any:
 @cache
 def unit_executor() -> Executor:
     """One for all tests, so that they share its idle threads."""
-    return Executor(WorkerFinder(), Threads("oban test"))
+    return Executor(WorkerFinder(), Places(Threads("oban test")))

@@ -78,7 +78,7 @@ def mark(job: Job, timeout: Seconds | None, deadline: Seconds | datetime | None)
 def timeout_of(job: Job, default: float | None) -> float | None:
     """Seconds that an attempt may take; what is in the row may be anything."""
     meta: object = job.meta
-    if not meta or not isinstance(meta, dict) or TIMEOUT not in meta:
+    if not isinstance(meta, dict) or TIMEOUT not in meta:
         return default
     try:
         return clean_timeout(meta[TIMEOUT]) or default
@@ -89,7 +89,7 @@ def timeout_of(job: Job, default: float | None) -> float | None:
 def missed_deadline(job: Job) -> datetime | None:
     """The deadline, if the job was claimed after it, by the database's clock."""
     meta: object = job.meta
-    if not meta or not isinstance(meta, dict) or DEADLINE not in meta:
+    if not isinstance(meta, dict) or DEADLINE not in meta:
         return None
     try:
         latest = datetime.fromisoformat(meta[DEADLINE])
