@@ -1,5 +1,6 @@
 """Job orchestration on the PostgreSQL an application already has."""
 
+from oban.current import current_job
 from oban.job import Job
 from oban.oban import Oban
 from oban.outcome import Cancel, Discard, Record, Snooze
@@ -15,6 +16,7 @@ __all__ = [
     "Record",
     "Snooze",
     "Worker",
+    "current_job",
     "job",
     "worker",
 ]

@@ -9,6 +9,8 @@
     ├── UnknownWorker           (LookupError)   a job names a worker this process does not have
     ├── SyncInsideLoop          (RuntimeError)  a `_sync` call on a thread with a running loop
     ├── NotStarted              (RuntimeError)  a call that needs a started Oban
+    ├── ProcessDied             (RuntimeError)  the child process of a job ended before the job did
+    ├── RaisedInProcess         (RuntimeError)  what a job raised in a child process, as told there
     ├── SchemaError                             tables missing, too old, or made by a server too old
     ├── EmbeddedError                           the embedded PostgreSQL cannot be had or started
     └── DatabaseError                           the database did not do what was asked
@@ -56,6 +58,18 @@ class SyncInsideLoop(ObanError, RuntimeError):
 
 class NotStarted(ObanError, RuntimeError):
     pass
+
+
+class ProcessDied(ObanError, RuntimeError):
+    pass
+
+
+class RaisedInProcess(ObanError, RuntimeError):
+    """The text is that of the error there; `told` is its message, type and traceback."""
+
+    def __init__(self, told: dict[str, str]) -> None:
+        super().__init__(f"{told['error_type']}: {told['error_message']}")
+        self.told = told
 
 
 class SchemaError(ObanError):

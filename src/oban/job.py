@@ -50,6 +50,8 @@ class Job:
     discarded_at: datetime | None = None
     #: Never stored: room for whoever handles the value.
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
+    #: What the process that runs it has opened for its jobs, by name. Never stored.
+    resources: Mapping[str, Any] = field(default_factory=dict, compare=False)
     #: What makes this job the same as another, for its insertion. Kept as a `Unique`.
     unique: Unique | UniqueOptions | bool | None = field(default=None, compare=False)
     #: Whether this is the job that was there already, found instead of inserting its like.
@@ -119,6 +121,7 @@ class Job:
         job.cancelled_at = cancelled_at
         job.discarded_at = discarded_at
         job.extra = {}
+        job.resources = {}
         job.unique = None
         job.conflicted = False
         job.stop_requested = False
@@ -245,6 +248,6 @@ CLEANING: Final = tuple(
 )
 EMPTY: Final[Mapping[str, type]] = {"args": dict, "meta": dict, "tags": list}
 
-NEVER_STORED: Final = ("extra", "unique", "conflicted", "stop_requested")
+NEVER_STORED: Final = ("extra", "resources", "unique", "conflicted", "stop_requested")
 #: The columns of a job, in the order of the class.
 JOB_FIELDS: Final = tuple(each.name for each in fields(Job) if each.name not in NEVER_STORED)

@@ -31,13 +31,16 @@ from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions, QueueOptions
 from oban.pool import open_pool
 from oban.queue_control import QueueControl
+from oban.running.children import Children, refuse_in_child
 from oban.running.control import Control
 from oban.running.executor import Executor
 from oban.running.heart import Heart
 from oban.running.leader import Leader
 from oban.running.listener import Listener
+from oban.running.places import Places
 from oban.running.producer import Producer, QueueInfo
 from oban.running.queues import Queues
+from oban.running.resources import Factory, check_factories
 from oban.running.solitude import Solitude
 from oban.running.stager import Stager
 from oban.running.threads import Threads
@@ -57,6 +60,8 @@ class ObanOptions(TypedDict, total=False):
     stager: Mapping[str, Any] | None
     shutdown_grace_period: float | None
     cancel_grace_period: float | None
+    process_pool_size: int | None
+    resources: Mapping[str, Factory] | None
     listen_dsn: str | None
     worker_modules: Sequence[str] | None
     leadership: bool | None
@@ -82,12 +87,16 @@ class Oban(QueueControl):
     def __init__(
         self, *, pool: AsyncConnectionPool[Any] | str | Engine, **options: Unpack[ObanOptions]
     ) -> None:
+        factories = check_factories(options.pop("resources", None))
         self.options = Options.parse(options)
         threads = Threads(f"oban {self.options.name}")
         super().__init__(
             self.options.name,
             make_engine(pool, self.options),
-            Executor(WorkerFinder(worker_modules=self.options.worker_modules), threads),
+            Executor(
+                WorkerFinder(worker_modules=self.options.worker_modules),
+                Places(threads, Children(threads, self.options.process_pool_size), factories),
+            ),
         )
         self.queues: Queues | None = None
         self.control: Control | None = None
@@ -151,6 +160,7 @@ class Oban(QueueControl):
         """Run until `stop`. Returns when all is up; raises, with nothing left open, if it fails."""
         if self.supervisor is not None and not self.supervisor.done():
             raise NotStarted(f"Oban {self.name!r} is running already; stop it before another start")
+        refuse_in_child()
         instances.register(self)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.asked_to_stop = asyncio.Event()
@@ -178,6 +188,7 @@ class Oban(QueueControl):
         supervisor = self.supervisor
         if supervisor is None:
             await self.bell.flush()
+            await self.executor.places.children.close()
             await self.engine.close()
             return
         assert self.asked_to_stop is not None
@@ -199,6 +210,7 @@ class Oban(QueueControl):
             stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.bell.flush)
             await self.engine.open()
+            await stack.enter_async_context(self.executor.places.open())
             if self.options.queues or self.options.leads:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())

@@ -272,6 +272,10 @@ class Options(Part):
     shutdown_grace_period: Annotated[float, Range(0, DAY)] = 15.0
     #: How long a cancelled job may go on before its task is cancelled.
     cancel_grace_period: Annotated[float, Range(0, DAY)] = 5.0
+    #: Child processes for jobs with executor="process"; None is one for each core.
+    process_pool_size: Annotated[int | None, Range(1, 1_024)] = None
+    #: What is opened once for all jobs: names, and "module:function" of what opens each.
+    resources: Mapping[str, str] = field(default_factory=dict)
     #: Where to LISTEN when the pool's connections cannot, as behind PgBouncer.
     listen_dsn: Annotated[str | None, TEXT, SECRET] = field(default=None, repr=False)
     #: The modules a job's worker may be imported from; None leaves it to the application root.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from oban import recorded
 from oban.fields import Seconds, clean_object, seconds
@@ -29,6 +29,15 @@ class Record:
         if size > self.limit:
             raise ValueError(f"the recorded value takes {size} bytes, the limit is {self.limit}")
         object.__setattr__(self, "encoded", encoded)
+
+    @classmethod
+    def restore(cls, encoded: str) -> Self:
+        """The record that was encoded elsewhere."""
+        record = object.__new__(cls)
+        object.__setattr__(record, "value", recorded.decode(encoded))
+        object.__setattr__(record, "limit", RECORD_LIMIT)
+        object.__setattr__(record, "encoded", encoded)
+        return record
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,13 @@ RULES: Final[Mapping[str, Rule]] = {
     for part in (ProgramOptions, Options, PoolOptions)
     for name, rule in rules(part).items()
 }
-#: The variables that are read. The instance's name is code, which workers refer to.
+#: Options that are code, which workers refer to: no environment changes them.
+CODE: Final = frozenset({"name", "resources"})
+#: The variables that are read.
 VARIABLES: Final[Mapping[str, str]] = {
     f"OBAN_{key.upper()}": key
     for key, rule in RULES.items()
-    if key != "name" and not (isinstance(rule.kind, type) and issubclass(rule.kind, Part))
+    if key not in CODE and not (isinstance(rule.kind, type) and issubclass(rule.kind, Part))
 }
 #: How alike a name must be to a known one to be taken for a mistake, out of 1.
 NEAR: Final = 0.8

@@ -45,8 +45,10 @@ BITS: Final[Mapping[JobState, int]] = {
     JobState.DISCARDED: 6,
     JobState.SUSPENDED: 7,
 }
-#: What we write into `meta`, which never makes two jobs differ.
+#: What we write into `meta` of a unique job.
 MARKS: Final = ("uniq", "uniq_key", "uniq_bmp")
+#: What in `meta` never makes two jobs differ: those, and how long a job may take.
+NOT_COMPARED: Final = (*MARKS, "deadline_at", "timeout")
 
 
 class Comparable(Protocol):
@@ -130,7 +132,7 @@ class Unique:
         for name in self.fields:
             value: Any = getattr(job, name)
             if name == "meta":
-                value = {key: each for key, each in value.items() if key not in MARKS}
+                value = {key: each for key, each in value.items() if key not in NOT_COMPARED}
             if name in ("args", "meta") and self.keys:
                 value = picked(value, self.keys)
             compared[name] = value

@@ -165,6 +165,7 @@ async def test_a_loop_that_is_blocked_beats_on_and_its_job_is_named(
         assert (await client.get_job(job)).meta == {}  # type: ignore[union-attr]
     told = named(events, "oban.refresher.blocked")
     assert told[0]["job"].id == job.id
+    assert told[0]["worker"] == job.worker == f"{__name__}.Blocking"
     assert "time.sleep" in told[0]["traceback"]
     assert told[-1]["seconds"] > told[0]["seconds"]
     assert named(events, "oban.refresher.unblocked")
@@ -182,7 +183,7 @@ async def test_a_loop_that_is_wedged_lets_the_beats_end_until_it_is_free(
         await oban.heart.beat()
         assert len(named(events, "oban.refresher.refresh.stop")) > before
     wedged, *_ = named(events, "oban.refresher.wedged")
-    assert wedged["job"].id == job.id
+    assert (wedged["job"].id, wedged["worker"]) == (job.id, job.worker)
     assert "oban heartbeat" in wedged["traceback"]
     assert named(events, "oban.refresher.late") == []
 

@@ -1,10 +1,12 @@
 """A small application that uses workers in every way a type checker is to accept."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
-from oban import Cancel, Job, Record, Worker, job, worker
+from oban import Cancel, Job, Oban, Record, Worker, current_job, job, worker
 
 
 @worker(queue="mailers", max_attempts=5, tags=["mail"], meta={"team": "growth"})
@@ -39,7 +41,40 @@ async def fetch(url: str, /, *, depth: int = 1, queue: bool = False) -> bytes:
     return url.encode() * depth
 
 
+@worker(executor="process", timeout=600, deadline=timedelta(hours=1))
+class TranscodeWorker(Worker):
+    def process(self, job: Job) -> Record:
+        return Record(job.resources["model"])
+
+
+@job(executor="thread", timeout=1.5)
+def sweep(folder: str) -> int | None:
+    running = current_job()
+    return None if running is None else running.id
+
+
+@contextmanager
+def model() -> Iterator[str]:
+    yield "a model"
+
+
+@asynccontextmanager
+async def client() -> AsyncIterator[object]:
+    yield object()
+
+
+def with_resources() -> Oban:
+    return Oban(
+        pool="dbname=shop",
+        process_pool_size=2,
+        resources={"model": model, "client": client, "named": "shop.resources:model"},
+    )
+
+
 def with_classes() -> None:
+    TranscodeWorker.new({}, timeout=5, deadline=datetime.now(UTC))
+    assert_type(sweep.new("/tmp/x", timeout=timedelta(seconds=5)), Job)
+    assert_type(sweep.new("/tmp/x", deadline=60), Job)
     assert_type(MailerWorker.new({"to": "a@b.c"}), Job)
     assert_type(MailerWorker.new(), Job)
     MailerWorker.new({"to": "a"}, queue="urgent", priority=1, max_attempts=3, tags={"a"})

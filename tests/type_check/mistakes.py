@@ -2,7 +2,7 @@
 
 from tests.type_check.application import MailerWorker, PlainWorker, fetch, send_email
 
-from oban import Job, Worker, job, worker
+from oban import Job, Oban, Worker, job, worker
 
 
 def with_classes() -> None:
@@ -13,6 +13,10 @@ def with_classes() -> None:
     MailerWorker.new({}, conn=None)  # type: ignore[call-arg]
     MailerWorker.new({}, unique="yes")  # type: ignore[arg-type]
     MailerWorker.new({}, unique={"perod": 60})  # type: ignore[arg-type]
+    MailerWorker.new({}, timeout="soon")  # type: ignore[arg-type]
+    MailerWorker.new({}, deadline="soon")  # type: ignore[arg-type]
+    MailerWorker.new({}, executor="thread")  # type: ignore[call-arg]
+    Oban(pool="dbname=shop", resources={"http": 5})  # type: ignore[dict-item]
     MailerWorker.enqueue_sync(args={})  # type: ignore[call-arg]
     MailerWorker.enqueue_many_sync({"to": "a"})  # type: ignore[dict-item]
     MailerWorker.options(queue=5)  # type: ignore[arg-type]
@@ -31,6 +35,7 @@ def with_functions() -> None:
     send_email.new("a@b.c", conn=None)  # type: ignore[call-overload]
     send_email.enqueue_sync(5)  # type: ignore[call-overload]
     send_email.options(priority="high")  # type: ignore[arg-type]
+    send_email.new("a@b.c", timeout="soon")  # type: ignore[call-overload]
     send_email.options(prioritty=1)  # type: ignore[call-arg]
     send_email.options(schedule_in=60).new(5)  # type: ignore[call-overload]
     send_email.options(priority=1).enqueue_sync("a", sb="Yo")  # type: ignore[call-overload]
@@ -51,6 +56,10 @@ def at_decoration() -> None:
 
     @worker(qeue="x")  # type: ignore[call-overload]
     class WrongName(Worker):
+        def process(self, job: Job) -> None: ...
+
+    @worker(executor="fork")  # type: ignore[call-overload]
+    class WrongPlace(Worker):
         def process(self, job: Job) -> None: ...
 
     class Without:

@@ -102,6 +102,8 @@ class TestWhereFrom:
             pruner = {}
             refresher = {}
             scheduler = {}
+            process_pool_size = 4
+            resources = { http = "app.resources:http" }
             [stager]
             interval = 0.5
             [queues]
@@ -122,6 +124,8 @@ class TestWhereFrom:
             listen_dsn="host=direct",
             leadership=False,
             worker_modules=("app.workers",),
+            process_pool_size=4,
+            resources={"http": "app.resources:http"},
             stager=StagerOptions(interval=0.5),
             queues={
                 "default": QueueOptions(limit=10),
@@ -153,6 +157,7 @@ class TestWhereFrom:
             "OBAN_LISTEN_DSN": "host=direct",
             "OBAN_WORKER_MODULES": "app.workers",
             "OBAN_LEADERSHIP": "no",
+            "OBAN_PROCESS_POOL_SIZE": "4",
         }
         found = load(environ=environ, cwd=tmp_path)
         assert found.dsn == SECRET
@@ -164,6 +169,7 @@ class TestWhereFrom:
             listen_dsn="host=direct",
             leadership=False,
             worker_modules=("app.workers",),
+            process_pool_size=4,
             queues={"default": QueueOptions(limit=10), "mailers": QueueOptions()},
         )
         assert found.pool == PoolOptions(
@@ -487,6 +493,6 @@ def test_every_key_of_the_contract_is_one_of_ours() -> None:
         "dsn name node prefix leadership queues lifeline metrics pruner refresher scheduler stager "
         "pool_min_size pool_max_size pool_timeout pool_max_lifetime pool_max_idle pool_check "
         "shutdown_grace_period cancel_grace_period listen_dsn worker_modules limits "
-        "cron_modules cron_paths"
+        "cron_modules cron_paths process_pool_size resources"
     )
     assert set(KEYS) == set(contract.split())

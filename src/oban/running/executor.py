@@ -3,26 +3,26 @@
 import asyncio
 import inspect
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Final
 
 from oban import telemetry
 from oban.backoff import default_backoff
-from oban.errors import InvalidJob, UnknownWorker
+from oban.current import CURRENT
+from oban.errors import InvalidJob, ObanError, ProcessDied, RaisedInProcess, UnknownWorker
 from oban.fields import seconds
 from oban.job import Job
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, Record, Snooze
+from oban.running.frames import workers_part
+from oban.running.places import Places
 from oban.running.run import Run, StopReason
-from oban.running.threads import Returned, Threads
 from oban.states import JobState
 from oban.text import bounded
 from oban.worker import Definition
+from oban.worker.execution import missed_deadline, timeout_of
 
-#: Modules of ours that lie between the task of a job and the worker's code.
-OURS: Final = ("oban.running.", "oban.worker.")
 #: After so many tries on nodes that do not know its worker a job is discarded.
 MAX_UNKNOWN: Final = 20
 #: Seconds that an asynchronous `backoff` may take.
@@ -32,9 +32,9 @@ BACKOFF_PATIENCE: Final = 5.0
 class Executor:
     """Executes runs. Total: whatever the worker does becomes an Ack. Never touches the database."""
 
-    def __init__(self, finder: WorkerFinder, threads: Threads) -> None:
+    def __init__(self, finder: WorkerFinder, places: Places) -> None:
         self.finder = finder
-        self.threads = threads
+        self.places = places
 
     async def execute(self, run: Run) -> Ack:
         """Run the job and return how it ended.
@@ -47,6 +47,12 @@ class Executor:
 
     async def attempt(self, run: Run) -> tuple[Ack, BaseException | None]:
         """The same, with what the job raised: `raise` shows a test where."""
+        if run.job.meta and (missed := missed_deadline(run.job)):
+            return too_late(run.job, missed), None
+        if self.places.resources:
+            run.job.resources = self.places.resources
+        outer = CURRENT.get()
+        CURRENT.set(run.job)
         started = time.monotonic_ns()
         announce_start(run.job, started)
         definition: Definition | None = None
@@ -69,6 +75,11 @@ class Executor:
                 ack = unknown_worker(run.job, error)
             else:
                 ack = await self.fail(run, failure)
+                if run.stop is not None and isinstance(error, ProcessDied):
+                    failure = None  # so was this one, by killing its process
+        finally:
+            # Not by token: a coroutine that is left lying may be closed in another context.
+            CURRENT.set(outer)
         announce_end(run.job, ack, failure, started)
         return ack, None if failure is None else failure.error
 
@@ -78,16 +89,10 @@ class Executor:
         return self.finder.find(job.worker)
 
     async def call(self, definition: Definition, run: Run) -> Any:
-        if definition.is_async:
+        timeout = timeout_of(run.job, definition.timeout) if run.job.meta else definition.timeout
+        if definition.executor == "async" and timeout is None:
             return await definition.call(run.job)
-        run.threaded = True
-        returned = await until_returned(run, self.threads.submit(lambda: definition.call(run.job)))
-        run.threaded = False
-        if returned.error is not None:
-            raise returned.error
-        if inspect.isawaitable(returned.value):
-            return await returned.value
-        return returned.value
+        return await self.places.call(definition, run, timeout, self.finder)
 
     async def fail(self, run: Run, failure: "Failure") -> Ack:
         """The Ack of an attempt that raised."""
@@ -122,16 +127,6 @@ class Executor:
         return delay
 
 
-async def until_returned(run: Run, work: "asyncio.Future[Returned]") -> Returned:
-    """Wait for a thread, which no cancellation stops: its job must not be run beside it."""
-    while True:
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            if run.is_abandoned():
-                raise
-
-
 def conclude(job: Job, value: object) -> Ack:
     """What the worker's return value means."""
     match value:
@@ -163,20 +158,17 @@ class Failure:
 
     @cached_property
     def told(self) -> telemetry.Metadata:
-        return telemetry.describe_error(self.error, since=workers_part(self.error.__traceback__))
+        if isinstance(self.error, RaisedInProcess):
+            return dict(self.error.told)
+        part = workers_part(self.error.__traceback__)
+        if part is None and isinstance(self.error, ObanError | TimeoutError):
+            self.error.__traceback__ = None  # we raised it, and the way to it tells nobody anything
+        return telemetry.describe_error(self.error, since=part)
 
     @property
     def text(self) -> str:
         """The traceback, in a form that the database takes."""
         return bounded(str(self.told["traceback"]))
-
-
-def workers_part(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback from where the worker's own code begins; all of it, if it never did."""
-    part = traceback
-    while part is not None and str(part.tb_frame.f_globals.get("__name__")).startswith(OURS):
-        part = part.tb_next
-    return part or traceback
 
 
 def failed(job: Job, failure: Failure, delay: float | None = None) -> Ack:
@@ -196,6 +188,12 @@ def given_back(job: Job) -> Ack:
 def never_begun(job: Job) -> Ack:
     """Cancelled before any of its code ran."""
     return acknowledge(job, JobState.CANCELLED, error="cancelled before it began")
+
+
+def too_late(job: Job, deadline: datetime) -> Ack:
+    """Cancelled, since it was to begin earlier or not at all."""
+    telemetry.execute("oban.job.deadline", {"job": job, "deadline": deadline})
+    return acknowledge(job, JobState.CANCELLED, error=f"its deadline was {deadline.isoformat()}")
 
 
 def unknown_worker(job: Job, error: UnknownWorker) -> Ack:

@@ -90,7 +90,7 @@ class LoopWatch(Generic[T]):
         self.report_at = self.lag * 2 if wedged else min(self.lag * 2, self.max_block)
         metadata: telemetry.Metadata = {"seconds": round(self.lag, 3)}
         if job := self.culprit(asyncio.current_task(self.loop)):
-            metadata["job"] = job
+            metadata |= {"job": job, "worker": job.worker}
         metadata["traceback"] = all_stacks() if wedged else self.stack()
         telemetry.execute(f"oban.refresher.{'wedged' if wedged else 'blocked'}", metadata)
 

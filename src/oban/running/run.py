@@ -1,8 +1,10 @@
 """One attempt in flight: the job, the code that runs for it, and how it is asked to stop."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from oban.job import Job
 from oban.outcome import Ack, AttemptKey
@@ -25,6 +27,12 @@ class Run:
     threaded: bool = False
     #: The task that started it and outlives it, None where whoever runs the job awaits it himself.
     owner: asyncio.Task[None] | None = None
+    #: Ends code that runs in a process of its own.
+    kill: Callable[[], None] | None = None
+    #: Is told that the code was made to end, to see whether it does.
+    insist: Callable[["Run"], None] | None = None
+    #: How often that was done.
+    forced_count: int = 0
     task: asyncio.Task[Ack] = field(init=False)
 
     @property
@@ -49,8 +57,16 @@ class Run:
         self.job.stop_requested = True
 
     def force(self) -> bool:
-        """Cancel the task if that can stop the code; say whether it was possible."""
+        """End the code if that is possible, and say so."""
         if self.threaded or self.task.done():
             return False
-        self.task.cancel()
+        self.end_code(self.task)
         return True
+
+    def end_code(self, task: "asyncio.Task[Any]") -> None:
+        """Kill the process it runs in, or cancel the task."""
+        self.forced_count += 1
+        if self.kill is not None:
+            self.kill()
+        else:
+            task.cancel()

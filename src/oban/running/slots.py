@@ -117,7 +117,7 @@ class Slots:
             self.ended(given_back(job))
 
     def start(self, job: Job) -> None:
-        run = Run(job, owner=self.owner)
+        run = Run(job, owner=self.owner, insist=self.force_later)
         self.runs[run.key] = run
         self.idle.clear()
         if self.solitude.admit(run):
@@ -166,7 +166,7 @@ class Slots:
         """The grace is over. A thread, or code that swallows cancellation, keeps its slot."""
         if self.runs.get(run.key) is not run:
             return
-        if run.force() and run.task.cancelling() == 1:
+        if run.force() and run.forced_count == 1:
             self.force_later(run)
         else:
             telemetry.execute("oban.producer.stuck", {"queue": self.queue, "job": run.job})

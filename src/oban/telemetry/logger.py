@@ -20,7 +20,9 @@ ID = "oban.telemetry.logger"
 WARNINGS = frozenset(
     {
         "oban.job.bad_backoff",
+        "oban.job.deadline",
         "oban.job.retry_conflict",
+        "oban.job.timeout",
         "oban.job.unique_lost",
         "oban.lifeline.outage",
         "oban.lifeline.refused",

@@ -10,6 +10,7 @@ from oban.job import Job
 from oban.periodic import CronOption, parse_all
 from oban.worker.arguments import Arguments
 from oban.worker.definition import Definition, is_async, refuse_generator, register
+from oban.worker.execution import Place, clean_place, clean_timeout
 from oban.worker.jobs import ClassJobs, FunctionJobs
 from oban.worker.naming import stored_name
 from oban.worker.options import JobOptions, check_options, settle
@@ -29,10 +30,20 @@ R = TypeVar("R")
 def worker(cls: type[W], /) -> type[W]: ...
 @overload
 def worker(
-    *, oban: str = "Oban", cron: CronOption | None = None, **options: Unpack[JobOptions]
+    *,
+    oban: str = "Oban",
+    cron: CronOption | None = None,
+    executor: Place | None = None,
+    **options: Unpack[JobOptions],
 ) -> Callable[[type[W]], type[W]]: ...
 def worker(
-    cls: Any = None, /, *, oban: str = "Oban", cron: CronOption | None = None, **options: Any
+    cls: Any = None,
+    /,
+    *,
+    oban: str = "Oban",
+    cron: CronOption | None = None,
+    executor: Place | None = None,
+    **options: Any,
 ) -> Any:
     """Make the class a worker: its `process(job)` runs the jobs stored under its name.
 
@@ -40,8 +51,9 @@ def worker(
     `options`, each unless it has an attribute of that name. Each job gets an instance of its own,
     made without arguments; so does each call of `backoff(job)`. `options` are those its jobs have
     unless they are enqueued with others. `cron` enqueues jobs by the calendar: an expression, a
-    table with `expr` and more, or a list of those. Raises TypeError for an option that does not
-    exist, InvalidOption for a crontab that is wrong, InvalidJob for a value it cannot have.
+    table with `expr` and more, or a list of those. `executor` says where `process` runs: "async",
+    "thread" or "process". Raises TypeError for an option that does not exist, InvalidOption for a
+    crontab that is wrong or a place where it cannot run, InvalidJob for a value it cannot have.
 
     Type checkers see the added methods when the class says `class Mailer(Worker)`, since a
     decorator cannot add to a type.
@@ -49,7 +61,7 @@ def worker(
     checked = settings("@worker", oban, options)
 
     def decorate(cls: type[W]) -> type[W]:
-        definition = class_definition(cls, oban, checked, cron)
+        definition = class_definition(cls, oban, checked, cron, executor)
         cls.__oban_jobs__ = ClassJobs(definition)  # type: ignore[attr-defined]
         for name in METHODS:
             if not any(name in vars(each) for each in cls.__mro__):
@@ -64,10 +76,20 @@ def worker(
 def job(function: Callable[P, R], /) -> FunctionWorker[P, R]: ...
 @overload
 def job(
-    *, oban: str = "Oban", cron: CronOption | None = None, **options: Unpack[JobOptions]
+    *,
+    oban: str = "Oban",
+    cron: CronOption | None = None,
+    executor: Place | None = None,
+    **options: Unpack[JobOptions],
 ) -> Callable[[Callable[P, R]], FunctionWorker[P, R]]: ...
 def job(
-    function: Any = None, /, *, oban: str = "Oban", cron: CronOption | None = None, **options: Any
+    function: Any = None,
+    /,
+    *,
+    oban: str = "Oban",
+    cron: CronOption | None = None,
+    executor: Place | None = None,
+    **options: Any,
 ) -> Any:
     """Make the function a worker: a job is a call of it, kept for later.
 
@@ -79,7 +101,7 @@ def job(
     checked = settings("@job", oban, options)
 
     def decorate(function: Callable[P, R]) -> FunctionWorker[P, R]:
-        jobs = function_jobs(function, oban, checked, cron)
+        jobs = function_jobs(function, oban, checked, cron, executor)
         try:
             for name in METHODS:
                 setattr(function, name, getattr(jobs, name))
@@ -96,7 +118,8 @@ def job(
 class Worker(Protocol):
     """A class worker, for type checkers and as a base: `@worker() class Mailer(Worker): ...`.
 
-    `async def process` runs on the event loop, `def process` in a thread. A worker may also have
+    `async def process` runs on the event loop, `def process` in a thread, and either in a child
+    process when it is decorated with `executor="process"`. A worker may also have
     `backoff(job)`, sync or async, which gives the seconds to wait after a failure.
     """
 
@@ -180,11 +203,20 @@ def jobs_of(cls: type) -> ClassJobs:
 def settings(owner: str, oban: object, options: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(oban, str) or not oban:
         raise InvalidOption(f"{owner} is given oban={oban!r:.80}; it is the name of an Oban")
-    return check_options(owner, options, also=("oban",))
+    return check_options(owner, options, also=("oban", "executor"))
+
+
+def of_jobs(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What each job is to carry: the worker's own timeout is known wherever its code is."""
+    return {name: value for name, value in options.items() if name != "timeout"}
 
 
 def class_definition(
-    cls: type[HasProcess], oban: str, options: Mapping[str, Any], cron: CronOption | None
+    cls: type[HasProcess],
+    oban: str,
+    options: Mapping[str, Any],
+    cron: CronOption | None,
+    executor: Place | None,
 ) -> Definition:
     given: object = cls
     if not inspect.isclass(given):
@@ -200,9 +232,11 @@ def class_definition(
     refuse_generator(f"{name}.process", process)
     return Definition(
         name=name,
-        options=settle(name, options),
+        options=settle(name, of_jobs(options)),
         oban=oban,
         is_async=is_async(process),
+        executor=clean_place(name, executor, is_async=is_async(process)),
+        timeout=clean_timeout(options.get("timeout")),
         call=method(cls, name, "process"),
         backoff=None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff"),
         cron=parse_all(name, cron),
@@ -233,7 +267,11 @@ def method(cls: type, name: str, attribute: str) -> Callable[[Job], Any]:
 
 
 def function_jobs(
-    function: Any, oban: str, options: Mapping[str, Any], cron: CronOption | None
+    function: Any,
+    oban: str,
+    options: Mapping[str, Any],
+    cron: CronOption | None,
+    executor: Place | None,
 ) -> FunctionJobs:
     if inspect.isclass(function):
         raise TypeError(f"@job is for a function, got {function!r:.80}; use @worker for a class")
@@ -253,9 +291,11 @@ def function_jobs(
 
     definition = Definition(
         name=name,
-        options=settle(name, options),
+        options=settle(name, of_jobs(options)),
         oban=oban,
         is_async=is_async(function),
+        executor=clean_place(name, executor, is_async=is_async(function)),
+        timeout=clean_timeout(options.get("timeout")),
         call=call,
         cron=parse_all(name, cron),
     )

@@ -10,7 +10,8 @@ from typing import Any, Final, Self
 
 from oban.job import Job
 from oban.periodic import Periodic
-from oban.worker.options import job_fields, merge, settle
+from oban.worker.execution import Place, mark
+from oban.worker.options import LIMITS, job_fields, merge, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,23 @@ class Definition:
     call: Callable[[Job], Any]
     #: Gives the seconds to wait before the next attempt, or an awaitable of them.
     backoff: Callable[[Job], Any] | None = None
+    #: Where `call` runs.
+    executor: Place = "async"
+    #: Seconds that an attempt may take, unless the job says otherwise.
+    timeout: float | None = None
     #: When its jobs are enqueued by the calendar.
     cron: tuple[Periodic, ...] = ()
 
     def build(self, args: object, options: Mapping[str, Any]) -> Job:
         """Make a job. `options` were checked by name; the job validates every value."""
-        fields = job_fields(merge(self.options, options) if options else self.options)
+        merged = merge(self.options, options) if options else self.options
+        fields = job_fields(merged)
         own_args: Any = {} if args is None else dict(args) if isinstance(args, Mapping) else args
         job = Job(worker=self.name, args=own_args, **fields)
         if "meta" in self.options and "meta" not in options:
             job.meta = copy.deepcopy(job.meta)  # the next job's is not this one's to change
+        if not LIMITS.isdisjoint(merged):
+            mark(job, merged.get("timeout"), merged.get("deadline"))
         return job
 
     def with_options(self, options: Mapping[str, Any]) -> Self:

@@ -11,6 +11,7 @@ from oban.errors import InvalidOption
 from oban.fields import Seconds, clean_integer
 from oban.job import Job, due_at
 from oban.unique import Unique, UniqueOptions
+from oban.worker.execution import mark
 
 
 class JobOptions(TypedDict, total=False):
@@ -23,6 +24,8 @@ class JobOptions(TypedDict, total=False):
     schedule_in: Seconds | None
     unique: bool | UniqueOptions | Unique | None
     weight: int
+    timeout: Seconds | None
+    deadline: Seconds | datetime | None
 
 
 OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
@@ -32,12 +35,12 @@ clean_weight: Final = clean_integer(1, 1_000_000_000)
 #: Two ways to say when; whoever gives one of them replaces both.
 WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 
+#: Options that are no fields of a job. Their None asks for nothing.
+LIMITS: Final = frozenset({"timeout", "deadline"})
+
 #: Options that are named in the documentation of later versions, and what they will do.
 LATER_OPTIONS: Final[Mapping[str, str]] = {
     "limits": "share named limits between queues",
-    "executor": "choose between the event loop, a thread and a process",
-    "timeout": "stop an attempt that takes too long",
-    "deadline": "cancel a job that could not start in time",
     "retry_on": "choose the backoff by exception",
     "discard_on": "discard by exception",
     "cancel_on": "cancel by exception",
@@ -59,7 +62,13 @@ def check_options(
     known = {}
     for name, value in options.items():
         if name in OPTION_NAMES:
-            known[name] = value
+            if value is not None or name not in LIMITS:
+                known[name] = value
+        elif name == "executor":
+            raise TypeError(
+                f"{owner} has no option 'executor' here: where code runs is its worker's to say; "
+                "give it to @worker or @job"
+            )
         elif name not in LATER_OPTIONS:
             raise TypeError(f"{owner} has no option {name!r}; {advice(name, sorted(also))}{hint}")
         elif value is not None:
@@ -92,6 +101,8 @@ def job_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     if "weight" in fields:
         weight = clean_weight("weight", fields.pop("weight"))
         fields["meta"] = {**(fields.get("meta") or {}), "weight": weight}
+    fields.pop("timeout", None)
+    fields.pop("deadline", None)
     if "schedule_in" in fields:
         fields["scheduled_at"] = due_at(fields.get("scheduled_at"), fields.pop("schedule_in"))
     return fields
@@ -104,4 +115,5 @@ def settle(worker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     job = Job(worker=worker, **job_fields(options))
     own = {name: getattr(job, name) for name in ("tags", "meta", "unique") if name in options}
+    mark(job, options.get("timeout"), options.get("deadline"))
     return MappingProxyType({**options, **copy.deepcopy(own)})

@@ -1,0 +1,99 @@
+"""What runs in a child process: it opens resources once, then runs one job after the other.
+
+The pool hands functions over by their name, so what they share stands in the module.
+"""
+
+import asyncio
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any, Final
+
+from oban import telemetry
+from oban.current import CURRENT
+from oban.lookup import WorkerFinder
+from oban.lookup.location import import_module
+from oban.running.crossing import read_job, write_error, write_outcome
+from oban.running.frames import workers_part
+from oban.running.resources import Factory, open_in_child
+from oban.worker import registered
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a child is started with; it holds nothing that came from a row."""
+
+    root: Path
+    worker_modules: tuple[str, ...] | None
+    factories: dict[str, Factory] = field(default_factory=dict)
+    #: Why other resources cannot be had here.
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class Child:
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        self.resources: Mapping[str, Any] = {}
+        self.trouble: str | None = None
+
+    def open(self, setup: Setup) -> None:
+        try:
+            self.finder = WorkerFinder(setup.root, setup.worker_modules)
+            self.resources = open_in_child(self.stack, setup.factories, setup.missing)
+        except BaseException as error:  # noqa: BLE001  # foreign code; told when the node asks
+            self.trouble = write_error(telemetry.describe_error(error))
+
+    def run(self, text: str) -> Any:
+        job, module = read_job(text)
+        if module is not None and job.worker not in registered():
+            import_module(module)  # the node has it; why it fails here the search below tells
+        definition = self.finder.find(job.worker)
+        job.resources = self.resources
+        CURRENT.set(job)
+        try:
+            value = definition.call(job)
+            return asyncio.run(result_of(value)) if inspect.isawaitable(value) else value
+        finally:
+            CURRENT.set(None)
+
+
+CHILD: Final = Child()
+
+
+async def result_of(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+def open_child(setup: Setup) -> None:
+    """Begin: from here on the process ends with its node, however that ends."""
+    threading.Thread(target=end_with_node, name="oban node", daemon=True).start()
+    CHILD.open(setup)
+
+
+def end_with_node() -> None:
+    node = parent_process()
+    assert node is not None
+    connection.wait([node.sentinel])
+    os._exit(1)  # at once: the job is run again elsewhere, and must not run beside that
+
+
+def is_ready() -> tuple[int, str | None]:
+    """The process, and what went wrong at its start."""
+    return os.getpid(), CHILD.trouble
+
+
+def run_job(text: str) -> str:
+    """Run the job and return what it came to; whatever it raises is told, not raised."""
+    try:
+        return write_outcome(CHILD.run(text))
+    except BaseException as error:  # noqa: BLE001  # a job's failure of any kind is its own
+        return write_error(telemetry.describe_error(error, workers_part(error.__traceback__)))
+
+
+def close_child() -> None:
+    CHILD.stack.close()

@@ -1,0 +1,107 @@
+"""Where a job's code runs: on the event loop, on a thread, in a child process."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from oban.lookup import WorkerFinder
+from oban.running.children import Children
+from oban.running.crossing import module_of, read_outcome, write_job
+from oban.running.resources import Factory, opened, sendable
+from oban.running.run import Run
+from oban.running.threads import Returned, Threads
+from oban.running.time_limit import TimeLimit
+from oban.worker import Definition
+
+if TYPE_CHECKING:
+    from oban.running.child import Setup
+
+
+class Places:
+    """Runs workers, each where it asks to, and keeps what they find there."""
+
+    def __init__(
+        self,
+        threads: Threads,
+        children: Children | None = None,
+        factories: Mapping[str, Factory] = MappingProxyType({}),
+    ) -> None:
+        self.threads = threads
+        self.children = Children(threads) if children is None else children
+        #: How resources are opened: in this process while it is open, in a child when it starts.
+        self.factories = factories
+        self.resources: Mapping[str, Any] = {}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Have the resources there; at the end no child is left, and they are closed."""
+        async with opened(self.factories) as resources:
+            self.resources = resources or {}  # a dict is quickly seen to be empty
+            try:
+                yield
+            finally:
+                await self.children.close()
+                self.resources = {}
+
+    async def call(
+        self, definition: Definition, run: Run, timeout: float | None, finder: WorkerFinder
+    ) -> Any:
+        """What the worker returns within its time. Raises what it raises."""
+        limit = nullcontext() if timeout is None else TimeLimit(run, timeout)
+        match definition.executor:
+            case "async":
+                with limit:
+                    return await definition.call(run.job)
+            case "thread":
+                with limit:
+                    return await self.call_on_thread(definition, run)
+            case "process":
+                return await self.call_in_child(run, limit, finder)
+
+    async def call_on_thread(self, definition: Definition, run: Run) -> Any:
+        run.threaded = True
+        returned = await until_returned(run, self.threads.submit(lambda: definition.call(run.job)))
+        run.threaded = False
+        if returned.error is not None:
+            raise returned.error
+        if inspect.isawaitable(returned.value):
+            return await returned.value
+        return returned.value
+
+    async def call_in_child(
+        self, run: Run, limit: AbstractContextManager[None], finder: WorkerFinder
+    ) -> Any:
+        """Its time begins when a child is there for it."""
+        text = write_job(run.job, module_of(run.job.worker))
+        async with self.children.borrow(partial(self.setup, finder)) as child:
+            run.kill = child.kill
+            try:
+                with limit:
+                    return read_outcome(await child.run(text))
+            finally:
+                run.kill = None
+
+    def setup(self, finder: WorkerFinder) -> "Setup":
+        """With what a child finds workers as this process does, and opens resources of its own."""
+        from oban.running.child import Setup
+
+        modules = finder.worker_modules
+        return Setup(
+            finder.application.root,
+            None if modules is None else tuple(modules),
+            *sendable(self.factories),
+        )
+
+
+async def until_returned(run: Run, work: "asyncio.Future[Returned]") -> Returned:
+    """Wait for a thread, which no cancellation stops: its job must not be run beside it."""
+    while True:
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if run.is_abandoned():
+                raise
