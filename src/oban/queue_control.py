@@ -1,11 +1,12 @@
 """Commanding queues, on one node or on all of them, from anywhere."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oban.client import Client
-from oban.engines.values import EVERY, Aspect, Intent, KnownProducer
+from oban.engines.values import EVERY, Aspect, Commandable, Intent, KnownProducer
 from oban.errors import InvalidOption
 from oban.options import QueueOptions
 from oban.part import check, check_name
@@ -36,9 +37,25 @@ class QueueControl(Client):
     async def resume_all_queues(self, *, node: str | None = None) -> None:
         await self.command(EVERY, node, {"paused": False})
 
-    async def scale_queue(self, queue: str, limit: int, *, node: str | None = None) -> None:
-        """Run up to `limit` of its jobs at once in each process that runs the queue."""
-        await self.command(clean_queue(queue), node, clean({"limit": limit}))
+    async def scale_queue(
+        self,
+        queue: str,
+        limit: int | None = None,
+        *,
+        global_limit: int | None = None,
+        rate_limit: int | Mapping[str, float] | None = None,
+        node: str | None = None,
+    ) -> None:
+        """Run up to `limit` of its jobs at once in each process that runs the queue.
+
+        Or up to `global_limit` on all nodes together, or start no more than `rate_limit` says, as
+        in the options of a queue. What is not given stays as it is.
+        """
+        given = {"limit": limit, "global_limit": global_limit, "rate_limit": rate_limit}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        if not wanted:
+            raise InvalidOption(f"scale_queue is given nothing to scale; give {', '.join(given)}")
+        await self.command(clean_queue(queue), node, clean(wanted))
 
     async def start_queue(
         self,
@@ -91,7 +108,7 @@ class QueueControl(Client):
         self,
         queue: str,
         node: str | None,
-        aspects: Mapping[Aspect, bool | int],
+        aspects: Mapping[Aspect, Commandable],
         until: datetime | timedelta | None = None,
     ) -> None:
         target = EVERY if node is None else check_name("node", node)
@@ -112,9 +129,12 @@ def clean_queue(queue: object) -> str:
     return check_name("queue", queue)
 
 
-def clean(options: Mapping[str, Any]) -> dict[Aspect, bool | int]:
-    """Values that a queue's options may have. Raises InvalidOption."""
-    return check(QueueOptions, QueueOptions.path, options)  # type: ignore[return-value]  # of these names
+def clean(options: Mapping[str, Any]) -> dict[Aspect, Commandable]:
+    """Values that a queue's options may have, as they are stored. Raises InvalidOption."""
+    cleaned = check(QueueOptions, QueueOptions.path, options)
+    if rate := cleaned.get("rate_limit"):
+        cleaned["rate_limit"] = asdict(rate)
+    return cleaned  # type: ignore[return-value]  # of these names
 
 
 def clean_until(until: datetime | timedelta | None) -> datetime | None:

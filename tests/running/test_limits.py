@@ -17,12 +17,15 @@ class Noted(Worker):
     running: ClassVar[int] = 0
     most: ClassVar[int] = 0
     started: ClassVar[list[float]] = []
+    gate: ClassVar[asyncio.Event]
 
     async def process(self, job: Job) -> None:
         Noted.started.append(time.monotonic())
         Noted.running += 1
         Noted.most = max(Noted.most, Noted.running)
         await asyncio.sleep(job.args.get("seconds", 0))
+        if job.args.get("gated"):
+            await Noted.gate.wait()
         Noted.running -= 1
 
 
@@ -91,3 +94,38 @@ def test_what_a_limit_cannot_be_is_told() -> None:
             Oban(pool="postgresql://nowhere", name="wrong", queues={"q": queue})  # type: ignore[dict-item]
     with pytest.raises(InvalidJob, match="weight is 0; it is a whole number from 1"):
         Noted.new({}, weight=0)
+
+
+async def test_limits_are_scaled_while_nodes_run_and_hold_for_those_that_start_later(
+    oban_dsn: str,
+) -> None:
+    Noted.gate = asyncio.Event()
+    quick = {"interval": 0.1, "max_age": 1}
+    queue = {"limit": 10, "global_limit": 2}
+    async with Oban(pool=oban_dsn, queues={"default": queue}, refresher=quick) as oban:
+        await oban.enqueue_many(Noted.new({"gated": True}) for _ in range(8))
+        await eventually(lambda: running(2))
+        await oban.scale_queue("default", global_limit=5)
+        await eventually(lambda: running(5))
+        await oban.scale_queue("default", rate_limit={"allowed": 1, "period": 60})
+        await oban.scale_queue("default", global_limit=8)
+
+        async def told() -> bool:
+            (info,) = await oban.list_queues()
+            rate = {"allowed": 1, "period": 60}
+            return (info.meta["global_limit"], info.meta["rate_limit"]) == (8, rate)
+
+        await eventually(told)
+        await eventually(lambda: running(6))
+        commands = {each.aspect: each.value for each in await oban.list_commands()}
+        assert commands == {"global_limit": 8, "rate_limit": {"allowed": 1, "period": 60.0}}
+        with pytest.raises(InvalidOption, match="nothing to scale"):
+            await oban.scale_queue("default")
+        with pytest.raises(InvalidOption, match=r"queue\.global_limit is 0"):
+            await oban.scale_queue("default", global_limit=0)
+        assert await oban.reset_queue("default") == 2
+        Noted.gate.set()
+
+
+async def running(count: int) -> bool:
+    return Noted.running == count

@@ -1,6 +1,6 @@
 """What queues do, on which nodes, and what was commanded of them: as a table and as a document."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -8,7 +8,7 @@ from rich.text import Text
 
 from oban.cli.terminal import length_text, moment_text, printable, relative
 from oban.engines.values import EVERY, Intent
-from oban.running.control import newest
+from oban.running.control import ASPECTS, newest
 from oban.running.producer import QueueInfo
 
 
@@ -40,10 +40,10 @@ def differing(info: QueueInfo, commands: Sequence[Intent]) -> list[Intent]:
         "limit": info.limit,
         "paused": info.paused,
         "running": not info.meta.get("shutdown_started_at"),
+        "global_limit": info.meta.get("global_limit"),
+        "rate_limit": info.meta.get("rate_limit"),
     }
-    holding = (
-        newest(commands, info.queue, info.node, aspect) for aspect in ("limit", "paused", "running")
-    )
+    holding = (newest(commands, info.queue, info.node, aspect) for aspect in ASPECTS)
     return [each for each in holding if each is not None and has[each.aspect] != each.value]
 
 
@@ -53,7 +53,10 @@ def short_id(uuid: str) -> str:
 
 
 def said(command: Intent) -> str:
-    return str(command.value).lower()
+    value = command.value
+    if isinstance(value, Mapping):
+        return f"{value.get('allowed')} in {value.get('period')} s"
+    return str(value).lower()
 
 
 def scope(command: Intent) -> str:

@@ -134,20 +134,49 @@ class NumbersAsArguments(TyperCommand):
 def scale(
     *,
     queue: QueueArgument,
-    limit: Annotated[int, typer.Argument(metavar="LIMIT", show_default=False)],
+    limit: Annotated[int | None, typer.Argument(metavar="[LIMIT]", show_default=False)] = None,
+    global_limit: Annotated[
+        int | None, typer.Option(help="How many at once on all nodes together.")
+    ] = None,
+    rate_limit: Annotated[
+        str | None, typer.Option(help="How many start within so many seconds, as in 60/60.")
+    ] = None,
     node: NodeOption = None,
     config: ConfigOption = None,
     dsn: DsnOption = None,
     embedded: EmbeddedOption = False,
     prefix: PrefixOption = None,
 ) -> None:
-    """Run up to LIMIT jobs of a queue at once in each process that runs it."""
+    """Run up to LIMIT jobs of a queue at once in each process that runs it.
+
+    oban queues scale mailers 20
+    oban queues scale mailers --global-limit 50 --rate-limit 600/60
+    """
+    rate = None if rate_limit is None else parse_rate(rate_limit)
 
     def act(oban: Oban) -> Awaitable[object]:
-        return oban.scale_queue(queue, limit, node=node)
+        return oban.scale_queue(queue, limit, global_limit=global_limit, rate_limit=rate, node=node)
 
+    became = {
+        f"to {limit} in each process": limit,
+        f"to {global_limit} on all nodes together": global_limit,
+        f"to {rate_limit} s": rate_limit,
+    }
+    scaled = ", ".join(text for text, value in became.items() if value is not None)
     loaded = configure(config, dsn, embedded, prefix)
-    carry_out(loaded, act, queue, node, f"scaled to {limit} in each process")
+    carry_out(loaded, act, queue, node, f"scaled {scaled}")
+
+
+def parse_rate(text: str) -> dict[str, float]:
+    """`60/60`: so many within so many seconds."""
+    allowed, _, period = text.partition("/")
+    try:
+        return {"allowed": int(allowed), "period": float(period or 60)}
+    except ValueError:
+        raise WrongUsage(
+            f"--rate-limit is {text!r}; it is how many jobs may start within how many seconds, "
+            "as in 60/60"
+        ) from None
 
 
 @queues.command()

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from oban.engines.values import (
     Aspect,
     Beat,
+    Commandable,
     DueSlots,
     Intent,
     JobCount,
@@ -185,7 +186,7 @@ class Engine(Protocol):
         name: str,
         queue: str,
         node: str,
-        aspects: Mapping[Aspect, bool | int],
+        aspects: Mapping[Aspect, Commandable],
         until: datetime | None = None,
     ) -> Operation[None]:
         """Store what is wanted of a queue, or of every one, on a node, or on all; tell the nodes.

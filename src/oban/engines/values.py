@@ -180,7 +180,10 @@ class Lease:
     expires_in: float
 
 
-Aspect = Literal["running", "limit", "paused"]
+Aspect = Literal["running", "limit", "paused", "global_limit", "rate_limit"]
+
+#: What was commanded of an aspect; a rate is a table as in `RateLimitOptions`.
+Commandable = bool | int | Mapping[str, float]
 
 #: All queues, or all nodes.
 EVERY: Final = "*"
@@ -193,7 +196,7 @@ class Intent:
     queue: str
     node: str
     aspect: Aspect
-    value: bool | int
+    value: Commandable
     #: Of two commands that concern the same queue the one with the greater version is newer.
     version: int
     set_at: datetime

@@ -33,7 +33,7 @@ class Ahead:
     """The jobs that wait, in the order they start, and how many there may be."""
 
     def __init__(self, claim_ahead: int | Literal["auto"]) -> None:
-        self.most = MOST if claim_ahead == "auto" else claim_ahead
+        self.bound(claim_ahead)
         self.waiting: deque[tuple[Job, float]] = deque()
         #: Whether the last claim that brought any brought a job that may not wait.
         self.is_careful = False
@@ -41,6 +41,10 @@ class Ahead:
         self.rate = 0.0
         self.since = 0.0
         self.ended_count = 0
+
+    def bound(self, claim_ahead: int | Literal["auto"]) -> None:
+        """How many may wait from now on."""
+        self.most = MOST if claim_ahead == "auto" else claim_ahead
 
     def __len__(self) -> int:
         return len(self.waiting)

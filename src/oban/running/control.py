@@ -1,16 +1,18 @@
 """What was commanded of the queues, brought about on this node."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from oban import telemetry
-from oban.engines.values import EVERY, Aspect, ForeignCommand, Intent
-from oban.options import QueueOptions
+from oban.engines.values import EVERY, Aspect, Commandable, ForeignCommand, Intent
+from oban.errors import InvalidOption
+from oban.options import QueueOptions, RateLimitOptions
+from oban.part import parse
 from oban.running.queues import Queues
 
-#: A queue is started with the limit it shall have, so that comes first.
-ASPECTS: Final[tuple[Aspect, ...]] = ("limit", "paused", "running")
+#: A queue is started with the limits it shall have, so those come first.
+ASPECTS: Final[tuple[Aspect, ...]] = ("limit", "global_limit", "rate_limit", "paused", "running")
 
 
 class Control:
@@ -53,16 +55,24 @@ class Control:
         else:
             self.applied[queue, aspect] = intent
 
-    def wanted(self, queue: str, aspect: Aspect) -> bool | int:
-        """What is commanded, or else configured."""
+    def wanted(self, queue: str, aspect: Aspect) -> Commandable | None:
+        """What is commanded, or else configured; None is no limit."""
         if intent := self.applied.get((queue, aspect)):
             return intent.value
         if aspect == "running":
             return queue in self.configured
         options = self.configured.get(queue, QueueOptions())
-        return options.limit if aspect == "limit" else options.paused
+        match aspect:
+            case "limit":
+                return options.limit
+            case "global_limit":
+                return options.global_limit
+            case "rate_limit":
+                return None if options.rate_limit is None else asdict(options.rate_limit)
+            case "paused":
+                return options.paused
 
-    def apply(self, queue: str, aspect: Aspect, value: bool | int) -> None:
+    def apply(self, queue: str, aspect: Aspect, value: Commandable | None) -> None:
         intent = self.applied.get((queue, aspect))
         telemetry.execute(
             "oban.queue.control",
@@ -76,7 +86,9 @@ class Control:
         )
         match aspect:
             case "limit":
-                self.scale(queue, int(value))
+                self.scale(queue, whole(value))
+            case "global_limit" | "rate_limit":
+                self.limit(queue)
             case "paused":
                 self.pause(queue, paused=bool(value))
             case "running" if value:
@@ -90,6 +102,21 @@ class Control:
         if producer := self.queues.active.get(queue):
             producer.scale(limit)
 
+    def limit(self, queue: str) -> None:
+        if producer := self.queues.active.get(queue):
+            producer.limit(self.options(queue).limits)
+
+    def options(self, queue: str) -> QueueOptions:
+        """As configured, but for what is commanded."""
+        most, rate = self.wanted(queue, "global_limit"), self.wanted(queue, "rate_limit")
+        return replace(
+            self.configured.get(queue, QueueOptions()),
+            limit=whole(self.wanted(queue, "limit")),
+            global_limit=None if most is None else whole(most),
+            rate_limit=rate if rate is None else parse(RateLimitOptions, "rate_limit.", rate),
+            paused=bool(self.wanted(queue, "paused")),
+        )
+
     def pause(self, queue: str, *, paused: bool) -> None:
         if producer := self.queues.active.get(queue):
             producer.pause(paused)
@@ -97,13 +124,13 @@ class Control:
     def start(self, queue: str, limit: int | None = None, *, paused: bool | None = None) -> None:
         if queue in self.queues.active:
             return
-        options = self.configured.get(queue, QueueOptions())
+        options = self.options(queue)
         self.queues.start(
             queue,
             replace(
                 options,
-                limit=int(self.wanted(queue, "limit")) if limit is None else limit,
-                paused=bool(self.wanted(queue, "paused")) if paused is None else paused,
+                limit=options.limit if limit is None else limit,
+                paused=options.paused if paused is None else paused,
             ),
         )
 
@@ -143,6 +170,28 @@ def newest(intents: Sequence[Intent], queue: str, node: str, aspect: Aspect) -> 
 
 def is_usable(intent: Intent) -> bool:
     """Whether the value is one that we store. Anybody may write to a table."""
-    if intent.aspect == "limit":
-        return isinstance(intent.value, int) and intent.value > 0
-    return isinstance(intent.value, bool)
+    match intent.aspect:
+        case "limit" | "global_limit":
+            usable: object = is_count(intent.value)
+        case "rate_limit":
+            usable = isinstance(intent.value, Mapping) and is_rate(intent.value)
+        case _:
+            usable = isinstance(intent.value, bool)
+    return bool(usable)
+
+
+def is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def is_rate(value: Mapping[str, object]) -> bool:
+    try:
+        parse(RateLimitOptions, "rate_limit.", value)
+    except InvalidOption:
+        return False
+    return True
+
+
+def whole(value: Commandable | None) -> int:
+    assert isinstance(value, int), "a limit that was checked"
+    return int(value)

@@ -114,6 +114,12 @@ class Producer:
         self.slots.give_back_waiting()
         self.wake()
 
+    def limit(self, limits: QueueLimits) -> None:
+        """What holds over all nodes from now on."""
+        self.turns.limits = limits
+        self.slots.limit_ahead(limits)
+        self.wake()
+
     def pause(self, paused: bool) -> None:
         self.paused = paused
         self.slots.give_back_waiting()

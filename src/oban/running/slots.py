@@ -8,6 +8,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.job import Job
+from oban.limits import QueueLimits
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.ahead import Ahead
@@ -43,8 +44,9 @@ class Slots:
         #: Is told how each attempt ended, or that it was given back.
         self.ended = ended
         self.runs: dict[AttemptKey, Run] = {}
-        # What waits here has started as far as the rate is concerned, and shall not start later.
-        self.ahead = Ahead(0 if options.rate_limit else options.claim_ahead)
+        self.claim_ahead = options.claim_ahead
+        self.ahead = Ahead(options.claim_ahead)
+        self.limit_ahead(options.limits)
         #: The next look at those that wait; there is one to come as long as any does.
         self.look: asyncio.TimerHandle | None = None
         #: Set while nothing runs.
@@ -52,6 +54,10 @@ class Slots:
         self.idle.set()
         #: The task that starts jobs and outlives them; see `Run.owner`.
         self.owner: asyncio.Task[None] | None = None
+
+    def limit_ahead(self, limits: QueueLimits) -> None:
+        """What waits here has started as far as a rate is concerned, and shall not start later."""
+        self.ahead.bound(0 if limits.allowed is not None else self.claim_ahead)
 
     def in_hand(self) -> list[AttemptKey]:
         return [*self.runs, *self.ahead.keys()]

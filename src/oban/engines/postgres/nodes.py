@@ -14,6 +14,7 @@ from oban.engines.values import (
     EVERY,
     Aspect,
     Beat,
+    Commandable,
     Intent,
     Keep,
     KnownProducer,
@@ -88,7 +89,7 @@ class NodeVerbs(Verbs):
         name: str,
         queue: str,
         node: str,
-        aspects: Mapping[Aspect, bool | int],
+        aspects: Mapping[Aspect, Commandable],
         until: datetime | None = None,
     ) -> PostgresOperation[None]:
         payload = encode(aspects)
@@ -257,12 +258,12 @@ def read_intent(row: Sequence[Any]) -> Intent:
     return Intent(queue, node, aspect, value, version, at, expires_in)
 
 
-def foreign_signals(queue: str, ident: str, aspects: Mapping[Aspect, bool | int]) -> list[str]:
+def foreign_signals(queue: str, ident: str, aspects: Mapping[Aspect, Commandable]) -> list[str]:
     """What nodes of other packages are told; with keys that they know, or they would crash."""
     target = {"queue": queue, "ident": ident}
     running, limit, paused = (aspects.get(each) for each in ("running", "limit", "paused"))
     if running is not None:
-        details = {name: value for name, value in aspects.items() if name != "running"}
+        details = {name: value for name, value in aspects.items() if name in ("limit", "paused")}
         return [encode({"action": "start" if running else "stop", **target, **details})]
     signals = []
     if limit is not None:
