@@ -223,6 +223,7 @@ async def test_a_second_writer_of_a_key_waits_for_the_first_and_nobody_else_does
     assert (second.id == first.id) is (ending == "commit")
 
 
+@pytest.mark.own_session("a pooler takes no options of a session")
 async def test_who_waits_in_vain_is_told_for_which_key(
     engine: PostgresEngine, oban_dsn: str
 ) -> None:
