@@ -116,12 +116,14 @@ class Round:
         #: By identity: the jobs of one worker have one and the same.
         self.numbers: dict[int, int] = {}
         self.kind_rows: list[Row] = []
-        #: By key, the place of the job that takes it.
-        self.takers = takers([jobs[place] for place in places])
+        wanted = [jobs[place] for place in places]
+        self.keys = [unique.key(job) if (unique := unique_of(job)) else None for job in wanted]
+        #: By key, which of these takes it.
+        self.takers = takers(wanted, self.keys)
         self.count = 0
         at = 0
         self.parts: list[tuple[Sequence[int], str]] = []
-        for part, payload in chunked([jobs[place] for place in places], self.row):
+        for part, payload in chunked(wanted, self.row):
             self.parts.append((places[at : at + len(part)], payload))
             at += len(part)
         self.kinds = encode(self.kind_rows)
@@ -130,8 +132,8 @@ class Round:
         """What the statement is told of the next job."""
         at, self.count = self.count, self.count + 1
         row = inserted_row(job)
-        if unique := unique_of(job):
-            row["key"] = key = unique.key(job)
+        if (unique := unique_of(job)) and (key := self.keys[at]):
+            row["key"] = key
             row["kind"] = self.number(unique)
             if at == self.takers[key]:
                 row["takes"] = True
@@ -173,7 +175,7 @@ def like_row(job: Job) -> Row:
     return row
 
 
-def takers(jobs: Sequence[Job]) -> dict[str, int]:
+def takers(jobs: Sequence[Job], keys: Sequence[str | None]) -> dict[str, int]:
     """Which of several jobs of one key takes it: the first that counts once it is inserted.
 
     Those before it are inserted with it, since they keep nobody out; those after it are its like.
@@ -181,9 +183,9 @@ def takers(jobs: Sequence[Job]) -> dict[str, int]:
     found: dict[str, int] = {}
     settled: set[str] = set()
     now = datetime.now(UTC)
-    for at, job in enumerate(jobs):
+    for at, (job, key) in enumerate(zip(jobs, keys, strict=True)):
         unique = unique_of(job)
-        if unique is not None and (key := unique.key(job)) not in settled:
+        if unique is not None and key is not None and key not in settled:
             found[key] = at
             if unique.counts(job.state, job.scheduled_at, now):
                 settled.add(key)
