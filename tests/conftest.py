@@ -31,6 +31,7 @@ TABLES = (
     "oban_limiters",
     "oban_owned_queues",
     "oban_owners",
+    "oban_partitions",
     "oban_producers",
     "oban_queue_intents",
     "oban_unique",

@@ -3,7 +3,7 @@
 from oban.current import current_job
 from oban.job import Job
 from oban.oban import Oban
-from oban.outcome import Cancel, Discard, Record, Snooze
+from oban.outcome import Cancel, Discard, RateLimited, Record, Snooze
 from oban.states import JobState
 from oban.worker import Worker, job, worker
 
@@ -13,6 +13,7 @@ __all__ = [
     "Job",
     "JobState",
     "Oban",
+    "RateLimited",
     "Record",
     "Snooze",
     "Worker",

@@ -69,9 +69,9 @@ class ObanOptions(TypedDict, total=False):
     refresher: Mapping[str, Any] | None
     scheduler: Mapping[str, Any] | None
     pruner: Mapping[str, Any] | None
+    limits: Mapping[str, int | Mapping[str, Any]] | None
     # Later versions bring these; until then each takes only what means nothing.
     metrics: object
-    limits: Mapping[str, Any] | None
     notifier: object
     dispatcher: object
 
@@ -287,6 +287,7 @@ class Oban(QueueControl):
             node=self.node,
             queue=queue,
             cancel_grace_period=self.options.cancel_grace_period,
+            shared_limits={name: each.limits for name, each in self.options.limits.items()},
             solitude=solitude,
             is_believed_alive=is_believed_alive,
             hear_due_in=self.hear_due_in,

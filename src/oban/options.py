@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from oban.cron.zones import zone_named
 from oban.errors import InvalidJob, InvalidOption
 from oban.fields import MAX_ATTEMPTS, MAX_NAME_LENGTH
-from oban.limits import QueueLimits
+from oban.limits import Limits, Partition, QueueLimits, clean_limit_name
 from oban.part import SECRET, TEXT, Part, Range, check_name, parse
 from oban.periodic import Periodic, refuse_twins
 from oban.states import FINAL
@@ -37,7 +37,7 @@ class RateLimitOptions(Part):
 class QueueOptions(Part):
     """How one queue runs on one node. `limit` is how many of its jobs run there at once."""
 
-    later: ClassVar[Mapping[str, object]] = {"burst": None, "partition": None}
+    later: ClassVar[Mapping[str, object]] = {"burst": None}
     path: ClassVar[str] = "queue."
     shorthand: ClassVar[str | None] = "limit"
 
@@ -49,17 +49,53 @@ class QueueOptions(Part):
     #: How many of its jobs run at once on all nodes together.
     global_limit: Annotated[int | None, Range(1, 1_000_000)] = None
     rate_limit: RateLimitOptions | None = None
+    #: What divides its jobs into partitions, for each of which these two hold; see `Partition`.
+    partition: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        Part.__post_init__(self)
+        if self.partition is not None:
+            Partition.parse(f"{self.path}partition", self.partition)
 
     @property
     def limits(self) -> QueueLimits:
-        if self.rate_limit is None:
-            return QueueLimits(self.global_limit)
-        return QueueLimits(self.global_limit, self.rate_limit.allowed, self.rate_limit.period)
+        rate = self.rate_limit
+        return QueueLimits(
+            self.global_limit,
+            None if rate is None else rate.allowed,
+            None if rate is None else rate.period,
+            None if self.partition is None else Partition.parse("partition", self.partition),
+        )
 
     @classmethod
     def parse(cls, name: str, given: object) -> Self:
         """The options of the queue `name` from a limit or a table."""
         return parse(cls, f"queues.{check_name('queue', name)}.", given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitOptions(Part):
+    """A limit that queues share: it holds for all jobs that name it."""
+
+    path: ClassVar[str] = "limits."
+    shorthand: ClassVar[str | None] = "global_limit"
+
+    global_limit: Annotated[int | None, Range(1, 1_000_000)] = None
+    rate_limit: RateLimitOptions | None = None
+
+    def __post_init__(self) -> None:
+        Part.__post_init__(self)
+        if self.global_limit is None and self.rate_limit is None:
+            raise InvalidOption(
+                "a limit is given that limits nothing; it has a global_limit, a rate_limit or both"
+            )
+
+    @property
+    def limits(self) -> Limits:
+        rate = self.rate_limit
+        if rate is None:
+            return Limits(self.global_limit)
+        return Limits(self.global_limit, rate.allowed, rate.period)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +287,6 @@ class Options(Part):
     """What a whole `Oban` is told. Without queues it is a client: it runs nothing."""
 
     later: ClassVar[Mapping[str, object]] = {
-        "limits": None,
         "metrics": None,
         "notifier": None,
         "dispatcher": None,
@@ -261,6 +296,8 @@ class Options(Part):
     node: Annotated[str, Range(1, 255)] = field(default_factory=socket.gethostname)
     prefix: Annotated[str, PREFIX] = "public"
     queues: Mapping[str, QueueOptions] = field(default_factory=dict)
+    #: Limits that jobs of any queue name.
+    limits: Mapping[str, LimitOptions] = field(default_factory=dict)
     #: Whether this process may lead; by default it may if it runs queues.
     leadership: bool | None = None
     stager: StagerOptions = field(default_factory=StagerOptions)
@@ -280,6 +317,11 @@ class Options(Part):
     listen_dsn: Annotated[str | None, TEXT, SECRET] = field(default=None, repr=False)
     #: The modules a job's worker may be imported from; None leaves it to the application root.
     worker_modules: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        Part.__post_init__(self)
+        for name in self.limits:
+            clean_limit_name(name)
 
     @property
     def leads(self) -> bool:

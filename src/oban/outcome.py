@@ -6,6 +6,7 @@ from typing import Any, Final, Self
 
 from oban import recorded
 from oban.fields import Seconds, clean_object, seconds
+from oban.limits import clean_limits
 from oban.states import JobState
 
 RECORD_LIMIT: Final = 64_000_000
@@ -69,7 +70,27 @@ class Discard:
     reason: Any = None
 
 
-Outcome = Record | Snooze | Cancel | Discard
+class RateLimited(Exception):
+    """Raised by a job: whoever it works for asks to be left alone for `retry_after` seconds.
+
+    The job runs again after that, and this attempt does not count, as with `Snooze`. And until then
+    no other job starts under the same limits: the `limit` named here, else those that the job
+    shares, else those of its queue or its partition.
+    """
+
+    def __init__(self, retry_after: Seconds, limit: str | None = None) -> None:
+        delay = seconds("retry_after", retry_after)
+        if delay < 0:
+            raise ValueError(f"retry_after is {delay}; give 0 or more seconds")
+        if limit is not None:
+            clean_limits(limit)
+        under = "" if limit is None else f" under {limit!r}"
+        super().__init__(f"nothing more{under} for {delay:g} seconds")
+        self.retry_after = delay
+        self.limit = limit
+
+
+Outcome = Record | Snooze | Cancel | Discard | RateLimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +108,9 @@ class Ack:
     delay: float | None = None
     meta: Mapping[str, Any] | None = None
     counted: bool = True
+    #: Back-pressure: for how many `seconds` nothing more shall start under the limits of the job,
+    #: or the one named as `limit`.
+    slows: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> "AttemptKey":

@@ -8,6 +8,7 @@ from typing import Any, Final
 from oban.client import Client
 from oban.engines.values import EVERY, Aspect, Commandable, Intent, KnownProducer
 from oban.errors import InvalidOption
+from oban.limits import LimitInfo, clean_limit_name
 from oban.options import QueueOptions
 from oban.part import check, check_name
 from oban.running.producer import QueueInfo
@@ -87,6 +88,37 @@ class QueueControl(Client):
 
     async def reset_all_queues(self, *, node: str | None = None) -> int:
         return await self.forget_commands(EVERY, node)
+
+    async def scale_limit(
+        self,
+        name: str,
+        *,
+        global_limit: int | None = None,
+        rate_limit: int | Mapping[str, float] | None = None,
+    ) -> None:
+        """Let another limit hold for all jobs that name it, from now on and on all nodes.
+
+        What is not given stays as it is. It holds until it is scaled again or reset, whatever nodes
+        that start say. Raises `InvalidOption` for a limit that no node has.
+        """
+        given = {"global_limit": global_limit, "rate_limit": rate_limit}
+        wanted = {each: value for each, value in given.items() if value is not None}
+        if not wanted:
+            raise InvalidOption(f"scale_limit is given nothing to scale; give {', '.join(given)}")
+        clean_limit_name(name)
+        if not await self.engine.execute(self.engine.scale_limit(name, clean(wanted))):
+            known = [each.name for each in await self.list_limits()]
+            raise InvalidOption(
+                f"no node has a limit named {name!r}; there are: {', '.join(known) or 'none'}"
+            )
+
+    async def reset_limit(self, name: str) -> bool:
+        """Let what the nodes say of the limit hold again; return whether something else did."""
+        return await self.engine.execute(self.engine.reset_limit(clean_limit_name(name)))
+
+    async def list_limits(self) -> list[LimitInfo]:
+        """The limits that queues share, and how much of each is used just now."""
+        return await self.engine.execute(self.engine.shared_limits())
 
     async def list_commands(self) -> list[Intent]:
         """What was commanded and still holds, the oldest first."""

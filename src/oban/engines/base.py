@@ -34,7 +34,7 @@ from oban.engines.values import (
     Turn,
 )
 from oban.job import Job
-from oban.limits import QueueLimits
+from oban.limits import LimitInfo, Limits, Partition, QueueLimits
 from oban.outcome import Ack, AttemptKey
 
 T = TypeVar("T")
@@ -270,8 +270,41 @@ class Engine(Protocol):
         """Forget producers that were silent for a day and that no job names. How many."""
         ...
 
-    def open_limiter(self, queue: str) -> Operation[None]:
-        """Make sure that the limits of the queue can be counted."""
+    def open_limits(
+        self,
+        queue: str,
+        partition: Partition | None,
+        shared: Mapping[str, Limits],
+        *,
+        overrule: bool,
+    ) -> Operation[None]:
+        """Store what this node says of the queue's partitions, and of limits that queues share.
+
+        Where others have said something else it stays, unless they are to be overruled.
+        """
+        ...
+
+    def place(self, queue: str, limit: int) -> Operation[int]:
+        """Put up to `limit` available jobs of the queue in the lane they belong in; how many."""
+        ...
+
+    def forget_limiters(self) -> Operation[int]:
+        """Forget what was kept of partitions for long enough to mean nothing; how many."""
+        ...
+
+    def scale_limit(self, name: str, given: Mapping[Aspect, Commandable]) -> Operation[bool]:
+        """Let other options hold for a shared limit, which the nodes do not overrule.
+
+        Return whether there is such a limit.
+        """
+        ...
+
+    def reset_limit(self, name: str) -> Operation[bool]:
+        """Let what the nodes say of a shared limit hold again; whether something else did."""
+        ...
+
+    def shared_limits(self) -> Operation[list[LimitInfo]]:
+        """All limits that queues share, by name."""
         ...
 
     def turn(
@@ -281,11 +314,16 @@ class Engine(Protocol):
         demand: int,
         start: Place | None = None,
         limits: QueueLimits | None = None,
+        *,
+        from_lane: str | None = None,
+        any_lane: bool = False,
     ) -> Operation[Turn]:
         """Save how attempts ended and claim up to `demand` jobs, in one round trip.
 
-        With `start`, of those that stand there or behind. With `limits`, which hold over all nodes,
-        no more than they allow, and none before `open_limiter`.
+        With `start`, of those that stand there or behind. Without `limits` only jobs that have none
+        to pass are claimed, unless those in `any_lane` are asked for. With them, which may be none
+        for the queue itself, no more is claimed than the queue's limits and shared ones allow, over
+        all nodes; where a turn has said its `last_lane`, from behind that.
 
         All or nothing. An attempt rescued, cancelled or deleted meanwhile is left alone and is
         missing from the result; sending the same ack twice changes nothing. Never waits for a row

@@ -47,6 +47,10 @@ class Turn:
     last: Place | None
     #: Seconds until the queue's rate allows more, None where that is not all that is in the way.
     again_in: float | None = None
+    #: The lane behind which the next claim goes on, where there were more than one claim looks at.
+    last_lane: str | None = None
+    #: Shared limits that jobs of the queue name and nobody has defined: these jobs wait.
+    unknown_limits: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Head:
     place: Place
     #: How long the database took to find it, in seconds of its own.
     sought_for: float
+    #: Whether jobs of the queue stand in a lane.
+    is_laned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Staged:
     next_due_in: float | None
     #: The database's clock, in seconds since 1970.
     at: float
+    #: Of the queues asked for, those with jobs that are not in the lane they belong in.
+    misplaced: Sequence[str] = ()
 
     @property
     def available_queues(self) -> frozenset[str]:

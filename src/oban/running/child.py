@@ -18,6 +18,7 @@ from oban import telemetry
 from oban.current import CURRENT
 from oban.lookup import WorkerFinder
 from oban.lookup.location import import_module
+from oban.outcome import RateLimited
 from oban.running.crossing import read_job, write_error, write_outcome
 from oban.running.frames import workers_part
 from oban.running.resources import Factory, open_in_child
@@ -91,6 +92,8 @@ def run_job(text: str) -> str:
     """Run the job and return what it came to; whatever it raises is told, not raised."""
     try:
         return write_outcome(CHILD.run(text))
+    except RateLimited as asked:
+        return write_outcome(asked)
     except BaseException as error:  # noqa: BLE001  # a job's failure of any kind is its own
         return write_error(telemetry.describe_error(error, workers_part(error.__traceback__)))
 

@@ -9,7 +9,7 @@ from typing import Any
 from oban.errors import RaisedInProcess
 from oban.fields import seconds
 from oban.job import JOB_FIELDS, Job
-from oban.outcome import Cancel, Discard, Record, Snooze
+from oban.outcome import Cancel, Discard, Outcome, RateLimited, Record, Snooze
 from oban.states import JobState
 
 
@@ -47,6 +47,8 @@ def write_outcome(value: object) -> str:
             told: dict[str, Any] = {"record": value.encoded}
         case Snooze():
             told = {"snooze": seconds("seconds", value.seconds), "meta": value.meta}
+        case RateLimited():
+            told = {"rate_limited": value.retry_after, "limit": value.limit}
         case Cancel():
             told = {"cancel": readable(value.reason)}
         case Discard():
@@ -64,7 +66,7 @@ def write_error(told: Mapping[str, object]) -> str:
     return json.dumps({"error": told})
 
 
-def read_outcome(text: str) -> Record | Snooze | Cancel | Discard | None:
+def read_outcome(text: str) -> Outcome | None:
     """What the worker returned. Raises RaisedInProcess for what it raised."""
     match json.loads(text):
         case {"error": told}:
@@ -73,6 +75,8 @@ def read_outcome(text: str) -> Record | Snooze | Cancel | Discard | None:
             return Record.restore(encoded)
         case {"snooze": delay, "meta": meta}:
             return Snooze(delay, meta)
+        case {"rate_limited": delay, "limit": limit}:
+            return RateLimited(delay, limit)
         case {"cancel": reason}:
             return Cancel(reason)
         case {"discard": reason}:

@@ -14,7 +14,7 @@ from oban.errors import InvalidJob, ObanError, ProcessDied, RaisedInProcess, Unk
 from oban.fields import seconds
 from oban.job import Job
 from oban.lookup import WorkerFinder
-from oban.outcome import Ack, Cancel, Discard, Record, Snooze
+from oban.outcome import Ack, Cancel, Discard, RateLimited, Record, Snooze
 from oban.running.frames import workers_part
 from oban.running.places import Places
 from oban.running.run import Run, StopReason
@@ -60,6 +60,8 @@ class Executor:
         try:
             definition = self.find(run.job)
             ack = conclude(run.job, await self.call(definition, run))
+        except RateLimited as asked:
+            ack = conclude(run.job, asked)
         except KeyboardInterrupt:
             raise
         except asyncio.CancelledError as cancelled:
@@ -141,6 +143,15 @@ def conclude(job: Job, value: object) -> Ack:
                 delay=seconds("seconds", value.seconds),
                 meta={**(value.meta or {}), "snoozed": count(job, "snoozed") + 1},
                 counted=False,
+            )
+        case RateLimited():
+            return acknowledge(
+                job,
+                JobState.SCHEDULED,
+                delay=value.retry_after,
+                meta={"snoozed": count(job, "snoozed") + 1},
+                counted=False,
+                slows={"seconds": value.retry_after, "limit": value.limit},
             )
         case Cancel():
             return acknowledge(job, JobState.CANCELLED, error=reason(value.reason))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -12,7 +12,7 @@ from oban import telemetry
 from oban.backoff import outage_backoff
 from oban.engines.base import Engine
 from oban.engines.values import Head, ProducerIdentity, Pulse
-from oban.limits import QueueLimits
+from oban.limits import Limits, QueueLimits
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.executor import Executor
@@ -55,12 +55,13 @@ class Producer:
         node: str,
         queue: str,
         cancel_grace_period: float,
+        shared_limits: Mapping[str, Limits],
         solitude: Solitude,
         is_believed_alive: Callable[[], bool],
         hear_due_in: Callable[[float], None],
     ) -> None:
         self.identity = ProducerIdentity(str(uuid.uuid4()), name, node, queue)
-        self.turns = Turns(engine, self.identity, options.limits, hear_due_in)
+        self.turns = Turns(engine, self.identity, options.limits, shared_limits, hear_due_in)
         self.slots = Slots(
             queue,
             options,
@@ -68,6 +69,7 @@ class Producer:
             solitude,
             cancel_grace_period=cancel_grace_period,
             is_resting=lambda: self.resting,
+            waits=not any(each.allowed for each in shared_limits.values()),
             ended=self.save,
         )
         #: Whether nobody has reason to rescue what is claimed here.
@@ -80,7 +82,7 @@ class Producer:
         self.suspects: set[AttemptKey] = set()
         self.shutdown_started_at: datetime | None = None
         self.last_turn = 0.0
-        #: When its rate allows more.
+        #: When time allows more.
         self.coming: asyncio.TimerHandle | None = None
         #: Whether the last claim brought all that it asked for: then there is probably more.
         self.is_more = False
@@ -239,11 +241,12 @@ class Producer:
                 self.slots.give_back(claimed)
             else:
                 self.slots.put(claimed)
-        if goes_back or self.turns.ready() or (self.is_more and self.demand()):
+        has_more = self.is_more or self.turns.from_lane is not None
+        if goes_back or self.turns.ready() or (has_more and self.demand()):
             self.wake()
 
     def come_again(self, seconds: float | None) -> None:
-        """Look again when the rate of the queue allows more."""
+        """Look again when a rate allows more, or back-pressure ends."""
         if self.coming is not None:
             self.coming.cancel()
             self.coming = None
@@ -325,7 +328,7 @@ class Producer:
         return deadline
 
 
-def rate_of(limits: QueueLimits) -> dict[str, float] | None:
+def rate_of(limits: Limits) -> dict[str, float] | None:
     if limits.allowed is None or limits.period is None:
         return None
     return {"allowed": limits.allowed, "period": limits.period}

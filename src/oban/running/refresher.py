@@ -128,5 +128,6 @@ class Refresher(Loop):
     async def clean_up(self) -> None:
         with telemetry.span("oban.refresher.cleanup") as span:
             forgotten = await self.session.execute(self.engine.forget_silent())
+            await self.session.execute(self.engine.forget_limiters())
             span.add({"cleanup_count": forgotten})
         self.cleanup_at = time.monotonic() + CLEANUP

@@ -32,6 +32,7 @@ class Slots:
         *,
         cancel_grace_period: float,
         is_resting: Callable[[], bool],
+        waits: bool,
         ended: Callable[[Ack], None],
     ) -> None:
         self.queue = queue
@@ -44,7 +45,9 @@ class Slots:
         #: Is told how each attempt ended, or that it was given back.
         self.ended = ended
         self.runs: dict[AttemptKey, Run] = {}
-        self.claim_ahead = options.claim_ahead
+        #: What is claimed ahead has started as far as a rate is concerned, and shall not start
+        #: later: so nothing is where jobs may have one to pass.
+        self.claim_ahead = options.claim_ahead if waits else 0
         self.ahead = Ahead(options.claim_ahead)
         self.limit_ahead(options.limits)
         #: The next look at those that wait; there is one to come as long as any does.
@@ -56,7 +59,7 @@ class Slots:
         self.owner: asyncio.Task[None] | None = None
 
     def limit_ahead(self, limits: QueueLimits) -> None:
-        """What waits here has started as far as a rate is concerned, and shall not start later."""
+        """What holds over all nodes from now on."""
         self.ahead.bound(0 if limits.allowed is not None else self.claim_ahead)
 
     def in_hand(self) -> list[AttemptKey]:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Final
 
 from oban import telemetry
@@ -70,7 +71,8 @@ class Stager(Loop):
             )
         for queue, head in staged.heads.items():
             self.hear_head(queue, head)
-        if max(staged.staged_count, staged.discarded_count) >= self.options.limit:
+        is_placed = await self.place(staged)
+        if not is_placed or max(staged.staged_count, staged.discarded_count) >= self.options.limit:
             return 0.0
         delay = self.rest(staged)
         if staged.next_due_in is not None:
@@ -78,6 +80,19 @@ class Stager(Loop):
         self.planned = asyncio.get_running_loop().time() + delay
         self.planned_at = staged.at + delay
         return delay
+
+    async def place(self, staged: Staged) -> bool:
+        """Put jobs in the lane they belong in; return whether all are, as far as is known.
+
+        Those that we insert are in theirs from the start. Others are not, nor those that were there
+        before their queue had partitions.
+        """
+        is_placed = True
+        for queue in staged.misplaced:
+            placing = self.engine.place(queue, self.options.limit)
+            is_placed &= await self.session.execute(placing) < self.options.limit
+            self.hear_head(queue, replace(staged.heads[queue], is_laned=True))
+        return is_placed
 
     def rest(self, staged: Staged) -> float:
         """Seconds between two looks: fewer while there is work that nobody is told of."""

@@ -12,7 +12,7 @@ A turn saves how attempts ended and claims jobs in one round trip. What keeps th
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -22,7 +22,7 @@ from oban.engines.base import Engine
 from oban.engines.values import Head, Place, ProducerIdentity, Turn
 from oban.errors import DataRefused
 from oban.job import Job
-from oban.limits import QueueLimits
+from oban.limits import Limits, QueueLimits
 from oban.outcome import Ack, AttemptKey
 from oban.states import JobState
 
@@ -34,8 +34,10 @@ MAX_DEMAND: Final = 5_000
 LITTERED: Final = 0.004
 #: Seconds for which it holds where a queue begins.
 START_AGE: Final = 2.0
-#: Seconds for which a limiter is taken to be there.
-LIMITER_AGE: Final = 10.0
+#: Seconds for which limits are taken to be known to all.
+LIMITS_AGE: Final = 10.0
+#: Seconds for which claims mind lanes after there were jobs in one.
+LANED_AGE: Final = 60.0
 #: Seconds until an outcome is sent again that the database refuses.
 REFUSED_REST: Final = 60.0
 
@@ -46,17 +48,26 @@ class Turns:
         engine: Engine,
         identity: ProducerIdentity,
         limits: QueueLimits,
+        shared: Mapping[str, Limits],
         hear_due_in: Callable[[float], None],
     ) -> None:
         self.engine = engine
         self.identity = identity
         #: Is told in how many seconds a job that was just saved is due again.
         self.hear_due_in = hear_due_in
-        #: What holds over all nodes; a queue that has none takes the shorter way.
+        #: What holds over all nodes, and the limits that its jobs may share with those of other
+        #: queues. Where there are none a turn takes the shorter way.
         self.limits = limits
-        #: When it was last made sure that they can be counted.
-        self.limiter_opened_at = -math.inf
-        #: Seconds until their rate allows more, by the last turn.
+        self.shared = shared
+        #: When it was last told to all what holds.
+        self.opened_at = -math.inf
+        #: Until when jobs are taken to stand in lanes, whatever this node knows of limits.
+        self.laned_until = -math.inf
+        #: The lane behind which the next claim looks on.
+        self.from_lane: str | None = None
+        #: Shared limits that were missed, each told of once.
+        self.unknown_limits: frozenset[str] = frozenset()
+        #: Seconds until time allows more, by the last turn.
         self.again_in: float | None = None
         self.session = engine.session(identity.label)
         #: What has ended and is not known to be saved.
@@ -133,12 +144,19 @@ class Turns:
     async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:
         """One round trip. Whatever cuts it short leaves its fate to be settled first."""
         queue = {"queue": self.identity.queue}
-        if self.limits and demand:
-            await self.open_limiter()
+        if demand:
+            await self.open_limits()
         if any(ack.state is JobState.AVAILABLE for ack in acks):
             self.start = None  # what goes back stands before it
         start = self.start if time.monotonic() < self.start_until else None
-        operation = self.engine.turn(self.identity, acks, demand, start, self.limits)
+        operation = self.engine.turn(
+            self.identity,
+            acks,
+            demand,
+            start,
+            self.limits if self.are_limited else None,
+            from_lane=self.from_lane,
+        )
         before, self.unanswered = self.unanswered, True
         try:
             with (
@@ -153,18 +171,44 @@ class Turns:
             raise
         self.unanswered = before
         self.again_in = turn.again_in
+        self.from_lane = turn.last_lane
+        self.tell_unknown(turn.unknown_limits)
         if delays := [ack.delay for ack in acks if ack.delay is not None]:
             self.hear_due_in(min(delays))
         if turn.claimed and start is not None and self.start is start:
             self.start = turn.last
         return turn
 
-    async def open_limiter(self) -> None:
-        """Once in a while, in case that somebody has emptied the table."""
+    @property
+    def are_limited(self) -> bool:
+        """Whether claims have limits to pass."""
+        return (
+            bool(self.limits)
+            or bool(self.shared)
+            or self.limits.partition is not None
+            or time.monotonic() < self.laned_until
+        )
+
+    async def open_limits(self) -> None:
+        """Tell all what holds, and again once in a while: somebody may have emptied a table.
+
+        The node that started last has the say.
+        """
         now = time.monotonic()
-        if now - self.limiter_opened_at > LIMITER_AGE:
-            await self.session.execute(self.engine.open_limiter(self.identity.queue))
-            self.limiter_opened_at = now
+        is_first = self.opened_at == -math.inf
+        if is_first or (self.are_limited and now - self.opened_at > LIMITS_AGE):
+            opening = self.engine.open_limits(
+                self.identity.queue, self.limits.partition, self.shared, overrule=is_first
+            )
+            await self.session.execute(opening)
+            self.opened_at = now
+
+    def tell_unknown(self, names: Sequence[str]) -> None:
+        """Jobs wait for limits that nobody has defined: somebody should know."""
+        if missed := sorted(set(names) - self.unknown_limits):
+            metadata = {"queue": self.identity.queue, "limits": missed}
+            telemetry.execute("oban.producer.unknown_limits", metadata)
+        self.unknown_limits = frozenset(names)
 
     def hear_head(self, head: Head) -> None:
         """Where the queue was found to begin, by who looks for that once in a while.
@@ -173,6 +217,8 @@ class Turns:
         the database began. Where finding one job takes long, the next claims begin behind the last;
         a job that came to stand before them is found with the next look, and soon if none comes.
         """
+        if head.is_laned:
+            self.laned_until = time.monotonic() + LANED_AGE
         self.start = head.place if head.sought_for > LITTERED else None
         self.start_until = time.monotonic() + START_AGE
 

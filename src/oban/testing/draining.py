@@ -63,7 +63,7 @@ class Drain:
         self.counts: dict[str, int] = {str(state): 0 for state in OUTCOMES}
 
     async def claim(self, demand: int) -> tuple[Job, ...]:
-        turn = await self.engine.execute(self.engine.turn(self.identity, [], demand))
+        turn = await self.engine.execute(self.engine.turn(self.identity, [], demand, any_lane=True))
         return turn.claimed
 
     async def run(self, jobs: tuple[Job, ...], with_safety: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from oban.job import Job
 from oban.periodic import Periodic
 from oban.worker.execution import Place, mark
-from oban.worker.options import LIMITS, job_fields, merge, settle
+from oban.worker.options import TIMES, job_fields, merge, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Definition:
         job = Job(worker=self.name, args=own_args, **fields)
         if "meta" in self.options and "meta" not in options:
             job.meta = copy.deepcopy(job.meta)  # the next job's is not this one's to change
-        if not LIMITS.isdisjoint(merged):
+        if not TIMES.isdisjoint(merged):
             mark(job, merged.get("timeout"), merged.get("deadline"))
         return job
 

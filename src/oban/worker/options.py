@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypedDict
@@ -10,6 +10,7 @@ from typing import Any, Final, TypedDict
 from oban.errors import InvalidOption
 from oban.fields import Seconds, clean_integer
 from oban.job import Job, due_at
+from oban.limits import LIMITS, clean_limits
 from oban.unique import Unique, UniqueOptions
 from oban.worker.execution import mark
 
@@ -24,6 +25,7 @@ class JobOptions(TypedDict, total=False):
     schedule_in: Seconds | None
     unique: bool | UniqueOptions | Unique | None
     weight: int
+    limits: str | Sequence[str]
     timeout: Seconds | None
     deadline: Seconds | datetime | None
 
@@ -36,11 +38,10 @@ clean_weight: Final = clean_integer(1, 1_000_000_000)
 WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 
 #: Options that are no fields of a job. Their None asks for nothing.
-LIMITS: Final = frozenset({"timeout", "deadline"})
+TIMES: Final = frozenset({"timeout", "deadline"})
 
 #: Options that are named in the documentation of later versions, and what they will do.
 LATER_OPTIONS: Final[Mapping[str, str]] = {
-    "limits": "share named limits between queues",
     "retry_on": "choose the backoff by exception",
     "discard_on": "discard by exception",
     "cancel_on": "cancel by exception",
@@ -62,7 +63,7 @@ def check_options(
     known = {}
     for name, value in options.items():
         if name in OPTION_NAMES:
-            if value is not None or name not in LIMITS:
+            if value is not None or name not in TIMES:
                 known[name] = value
         elif name == "executor":
             raise TypeError(
@@ -96,8 +97,14 @@ def merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def job_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a job built now: `schedule_in` counts from here, a weight is part of meta."""
+    """The fields of a job built now: `schedule_in` counts from here.
+
+    Its weight and the limits that it names are part of meta.
+    """
     fields = dict(options)
+    if "limits" in fields:
+        names = clean_limits(fields.pop("limits"))
+        fields["meta"] = {**(fields.get("meta") or {}), LIMITS: names}
     if "weight" in fields:
         weight = clean_weight("weight", fields.pop("weight"))
         fields["meta"] = {**(fields.get("meta") or {}), "weight": weight}

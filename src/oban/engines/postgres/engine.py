@@ -23,6 +23,7 @@ from oban.engines.postgres.drive import (
 )
 from oban.engines.postgres.faults import translate
 from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS
+from oban.engines.postgres.limits import LimitVerbs
 from oban.engines.postgres.nodes import NodeVerbs
 from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
@@ -36,7 +37,7 @@ T = TypeVar("T")
 TRAITS: Final = Traits("PostgreSQL", MAX_INSERT_JOBS, MAX_INSERT_BYTES)
 
 
-class PostgresEngine(CronVerbs, RunVerbs, NodeVerbs, ReadVerbs):
+class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, ReadVerbs):
     """See `oban.engines.base.Engine`; each verb's promise stands there."""
 
     traits = TRAITS

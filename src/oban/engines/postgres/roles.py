@@ -7,6 +7,11 @@ from oban.engines.postgres.schema import identifier, text
 
 CHANGE: Final = "select, insert, update, delete"
 
+CLAIM_LIMITED: Final = (
+    "oban_claim_limited(text, text, text, integer, integer, bigint, float8, integer, integer, "
+    "text, jsonb, text)"
+)
+
 #: For each part, the privileges on tables; adding jobs also needs the sequence of their ids.
 GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "worker": {
@@ -20,11 +25,13 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_cron_slots": CHANGE,
         "oban_unique": CHANGE,
         "oban_limiters": CHANGE,
+        "oban_partitions": CHANGE,
         "oban_migrations": "select",
     },
     "client": {
         "oban_jobs": "select, insert",
         "oban_unique": "select, insert, update",
+        "oban_partitions": "select",
         "oban_migrations": "select",
     },
     "reader": {
@@ -38,6 +45,7 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_cron_slots": "select",
         "oban_unique": "select",
         "oban_limiters": "select",
+        "oban_partitions": "select",
         "oban_migrations": "select",
     },
 }
@@ -60,7 +68,11 @@ def grant_statements(prefix: str, part: str, role: str) -> list[str]:
                 "oban_unique_is_held(uuid, bigint, integer, float8, boolean)",
                 "oban_unique_states(jsonb)",
                 f"oban_unique_bit({schema}.oban_job_state)",
-                "oban_running_count(text, bigint)",
+                "oban_lane(jsonb, text, text, jsonb, jsonb)",
+                "oban_lane_of(text, text, jsonb, jsonb)",
+                "oban_lane_limits(text)",
+                "oban_waiting_lanes(text, text, integer)",
+                CLAIM_LIMITED,
             )
         ]
     statements += [

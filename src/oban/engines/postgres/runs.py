@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from oban.engines.postgres.limits import MOST_LANES, SPANS
 from oban.engines.postgres.rows import EARLIEST, EPOCH, LATEST, read_claimed
 from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
@@ -26,15 +27,6 @@ MAX_TURN_BYTES: Final = 16_000_000
 FIRST: Final = Place(-32_768, "-infinity", 0)
 
 
-#: Spans of a rate's period that are counted one by one. The more there are, the less of the rate is
-#: lost where a span ends.
-SPANS: Final = 60
-
-
-def limiter_of(queue: str) -> str:
-    return f"queue {queue}"
-
-
 class RunVerbs(Verbs):
     def turn(
         self,
@@ -43,48 +35,57 @@ class RunVerbs(Verbs):
         demand: int,
         start: Place | None = None,
         limits: QueueLimits | None = None,
+        *,
+        from_lane: str | None = None,
+        any_lane: bool = False,
     ) -> PostgresOperation[Turn]:
         payload = acks_payload(acks)
-        priority, scheduled_at, identity = start or FIRST
         claiming: dict[str, Any] = {
             "acks": payload,
             "demand": demand,
             "uuid": producer.uuid,
             "node": producer.node,
             "queue": producer.queue,
-            "start_priority": priority,
-            "start_at": scheduled_at,
-            "start_id": identity,
         }
 
         def statement() -> Statement:
-            if not limits:
-                return self.sql("turn", **claiming)
+            if limits is None:
+                priority, scheduled_at, identity = start or FIRST
+                return self.sql(
+                    "unlimited_turn" if any_lane else "turn",
+                    start_priority=priority,
+                    start_at=scheduled_at,
+                    start_id=identity,
+                    **claiming,
+                )
             return self.sql(
                 "limited_turn",
-                limiter=limiter_of(producer.queue),
                 global_limit=limits.global_limit,
                 allowed=limits.allowed,
                 period=limits.period,
                 spans=SPANS,
+                most_lanes=MOST_LANES,
+                from_lane=from_lane or "",
                 insert_channel=self.channels.insert,
                 **claiming,
             )
 
         def steps() -> Steps[Turn]:
-            (unsaved, held, again_in, *_), *rows = yield statement()
+            (unsaved, held, again_in, last_lane, unknown, *_), *rows = yield statement()
             acknowledged = frozenset(ack.id for ack in acks).difference(unsaved)
-            claimed = sorted(read_claimed((row[3:] for row in rows), producer), key=start_order)
+            claimed = sorted(read_claimed((row[5:] for row in rows), producer), key=start_order)
             last = place_of(claimed[-1]) if claimed else None
-            return Turn(acknowledged, frozenset(held), tuple(claimed), last, again_in)
+            return Turn(
+                acknowledged,
+                frozenset(held),
+                tuple(claimed),
+                last,
+                again_in,
+                last_lane,
+                tuple(unknown or ()),
+            )
 
         return PostgresOperation("turn", steps)
-
-    def open_limiter(self, queue: str) -> PostgresOperation[None]:
-        def steps() -> Steps[None]:
-            yield self.sql("open_limiter", limiter=limiter_of(queue))
-
-        return PostgresOperation("open_limiter", steps, repeatable=True)
 
     def end_lost_turns(self, producer: ProducerIdentity) -> PostgresOperation[None]:
         def steps() -> Steps[None]:
@@ -131,12 +132,12 @@ class RunVerbs(Verbs):
                 limit=limit,
                 insert_channel=self.channels.insert,
             )
-            ((staged_count, discarded_count, _, found, next_due_in, at),) = rows
+            ((staged_count, discarded_count, _, found, laned, misplaced, next_due_in, at),) = rows
             heads = {
-                queue: Head(Place(*place), sought_for)
+                queue: Head(Place(*place), sought_for, queue in laned)
                 for queue, *place, sought_for in json.loads(found)
             }
-            return Staged(staged_count, discarded_count, heads, next_due_in, at)
+            return Staged(staged_count, discarded_count, heads, next_due_in, at, misplaced)
 
         return PostgresOperation("stage", steps)
 
@@ -164,7 +165,13 @@ def acks_payload(acks: Sequence[Ack]) -> str:
 
 def ack_json(ack: Ack) -> str:
     """What the statement is told of one ack; most have no details."""
-    if ack.error is None and ack.delay is None and ack.meta is None and ack.counted:
+    if (
+        ack.error is None
+        and ack.delay is None
+        and ack.meta is None
+        and ack.counted
+        and not ack.slows
+    ):
         return f'{{"id":{ack.id},"attempt":{ack.attempt},"state":"{ack.state}"}}'
     return encode(
         {
@@ -175,6 +182,7 @@ def ack_json(ack: Ack) -> str:
             "delay": ack.delay,
             "meta": ack.meta,
             "uncounted": not ack.counted,
+            "slows": ack.slows,
         }
     )
 

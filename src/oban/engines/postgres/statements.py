@@ -25,13 +25,15 @@ Row = Sequence[Any]
 Rows = Sequence[Row]
 Steps = Generator["Statement", Rows, T]
 
-FILES: Final = ("jobs", "runs", "nodes", "cron", "history", "reads", "schema")
+FILES: Final = ("jobs", "runs", "limits", "nodes", "cron", "history", "reads", "schema")
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 BLOCK: Final = re.compile(r"^-- (name|part): (\w+)$", re.MULTILINE)
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 #: Statements that are sent often enough for a driver to prepare them, so that their plan is kept.
 #: The others are planned for the table as it is when they are sent.
-PREPARED: Final = frozenset({"insert_job", "insert_jobs", "insert_unique_jobs", "turn"})
+PREPARED: Final = frozenset(
+    {"insert_job", "insert_jobs", "insert_unique_jobs", "turn", "limited_turn"}
+)
 
 
 @dataclass(frozen=True, slots=True)

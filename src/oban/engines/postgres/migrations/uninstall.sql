@@ -15,7 +15,13 @@ drop function if exists
   {prefix}.oban_unique_empty(),
   {prefix}.oban_unique_is_held(uuid, bigint, integer, float8, boolean),
   {prefix}.oban_unique_states(jsonb), {prefix}.oban_unique_bit({prefix}.oban_job_state),
-  {prefix}.oban_running_count(text, bigint);
+  {prefix}.oban_running_count(text, bigint),
+  {prefix}.oban_lane(jsonb, text, text, jsonb, jsonb),
+  {prefix}.oban_lane_of(text, text, jsonb, jsonb), {prefix}.oban_lane_limits(text),
+  {prefix}.oban_waiting_lanes(text, text, integer),
+  {prefix}.oban_claim_limited(
+    text, text, text, integer, integer, bigint, float8, integer, integer, text, jsonb, text
+  );
 
 do $$
 declare
@@ -34,11 +40,13 @@ begin
     drop type {prefix}.oban_job_state;
   else
     drop index if exists
-      {prefix}.oban_jobs_available_index, {prefix}.oban_jobs_exhausted_index,
+      {prefix}.oban_jobs_available_index, {prefix}.oban_jobs_free_index,
+      {prefix}.oban_jobs_lane_index, {prefix}.oban_jobs_running_lane_index,
+      {prefix}.oban_jobs_exhausted_index,
       {prefix}.oban_jobs_due_index, {prefix}.oban_jobs_running_index,
       {prefix}.oban_jobs_completed_index, {prefix}.oban_jobs_cancelled_index,
       {prefix}.oban_jobs_discarded_index;
-    alter table {prefix}.oban_jobs drop column if exists stopping_at;
+    alter table {prefix}.oban_jobs drop column if exists stopping_at, drop column if exists lane;
     if (select reloptions from pg_class where oid = jobs) @> array[
       'autovacuum_vacuum_scale_factor=0.05', 'autovacuum_vacuum_threshold=10000',
       'autovacuum_vacuum_cost_limit=2000'
@@ -53,5 +61,5 @@ end $$;
 drop table if exists
   {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_leases,
   {prefix}.oban_queue_intents, {prefix}.oban_cron_slots, {prefix}.oban_unique,
-  {prefix}.oban_limiters,
+  {prefix}.oban_limiters, {prefix}.oban_partitions,
   {prefix}.oban_migrations;

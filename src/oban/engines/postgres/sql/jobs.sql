@@ -15,6 +15,13 @@ notified as (
       + cast(:due_within as float8) * interval '1 second'
 )
 
+-- part: lane
+-- The lane of each job of `input`: none for nearly all, which have no limits to pass.
+case
+      when partition.queue is null and meta -> 'limits' is null then null
+      else {prefix}.oban_lane(partition.paths, partition.mark, worker, coalesce(args, '{}'), meta)
+    end
+
 -- name: insert_jobs
 -- Inserts every job of the JSON list :jobs, in which a field that has its default may be missing.
 -- Returns the ids in the order of the list, and the moment that all were inserted at. The ids are drawn
@@ -43,7 +50,8 @@ with moment as materialized (
   ) as ordered
 ), inserted as (
   insert into {prefix}.oban_jobs (
-    id, state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
+    id, state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at,
+    lane
   )
   overriding system value
   select
@@ -53,10 +61,12 @@ with moment as materialized (
       when scheduled_at > inserted_at then 'scheduled'
       else 'available'
     end as {prefix}.oban_job_state),
-    coalesce(queue, 'default'), worker, coalesce(args, '{}'), coalesce(meta, '{}'),
+    coalesce(input.queue, 'default'), worker, coalesce(args, '{}'), coalesce(meta, '{}'),
     coalesce(tags, '{}'), coalesce(priority, 0), coalesce(max_attempts, 20), inserted_at,
-    scheduled_at
+    scheduled_at, {lane}
   from input
+  left join {prefix}.oban_partitions as partition
+    on partition.queue = coalesce(input.queue, 'default')
   returning id, state, queue, scheduled_at
 ), {notifying}
 select
@@ -69,7 +79,7 @@ select
 -- for each of his jobs waits less. Returns its id and the moment that it was inserted at.
 with inserted as (
   insert into {prefix}.oban_jobs (
-    state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
+    state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at, lane
   )
   values (
     cast(case
@@ -81,7 +91,11 @@ with inserted as (
     cast(cast(:args as text) as jsonb), cast(cast(:meta as text) as jsonb),
     cast(:tags as text[]), cast(:priority as int), cast(:max_attempts as int),
     timezone('UTC', statement_timestamp()),
-    timezone('UTC', coalesce(to_timestamp(cast(:scheduled_at as float8)), statement_timestamp()))
+    timezone('UTC', coalesce(to_timestamp(cast(:scheduled_at as float8)), statement_timestamp())),
+    {prefix}.oban_lane_of(
+      cast(:queue as text), cast(:worker as text), cast(cast(:args as text) as jsonb),
+      cast(cast(:meta as text) as jsonb)
+    )
   )
   returning id, state, queue, inserted_at, scheduled_at
 )
@@ -158,7 +172,8 @@ with moment as materialized (
   returning key, job_id
 ), inserted as (
   insert into {prefix}.oban_jobs (
-    id, state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at
+    id, state, queue, worker, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at,
+    lane
   )
   overriding system value
   select
@@ -168,14 +183,16 @@ with moment as materialized (
       when scheduled_at > inserted_at then 'scheduled'
       else 'available'
     end as {prefix}.oban_job_state),
-    coalesce(queue, 'default'), worker, coalesce(args, '{}'),
+    coalesce(input.queue, 'default'), worker, coalesce(args, '{}'),
     case
       when key is null then coalesce(meta, '{}')
       else coalesce(meta, '{}') || marks || jsonb_build_object('uniq_key', key)
     end,
     coalesce(tags, '{}'), coalesce(priority, 0), coalesce(max_attempts, 20), inserted_at,
-    scheduled_at
+    scheduled_at, {lane}
   from input
+  left join {prefix}.oban_partitions as partition
+    on partition.queue = coalesce(input.queue, 'default')
   where key is null or id in (select job_id from taken)
     or (shares and cast(key as uuid) in (select key from taken))
   returning id, state, queue, scheduled_at
@@ -242,6 +259,11 @@ with input as materialized (
   set
     args = case when 'args' = any(last.names) then coalesce(input.args, '{}') else job.args end,
     meta = case when 'meta' = any(last.names) then input.meta else job.meta end,
+    lane = {prefix}.oban_lane_of(
+      case when 'queue' = any(last.names) then input.queue else job.queue end, job.worker,
+      case when 'args' = any(last.names) then coalesce(input.args, '{}') else job.args end,
+      case when 'meta' = any(last.names) then input.meta else job.meta end
+    ),
     tags = case when 'tags' = any(last.names) then coalesce(input.tags, '{}') else job.tags end,
     queue = case when 'queue' = any(last.names) then input.queue else job.queue end,
     priority = case
@@ -410,6 +432,10 @@ with input as materialized (
         'uniq_bmp', job.meta -> 'uniq_bmp'
       )
     end,
+    lane = {prefix}.oban_lane_of(
+      coalesce(input.queue, job.queue), coalesce(input.worker, job.worker),
+      coalesce(input.args, job.args), coalesce(input.meta, job.meta)
+    ),
     tags = coalesce(input.tags, job.tags),
     priority = coalesce(input.priority, job.priority),
     max_attempts = coalesce(input.max_attempts, job.max_attempts),

@@ -26,21 +26,38 @@ order by queue, state
 
 -- name: queue_lags
 -- How many seconds the oldest available job of each of :queues has waited. Goes through the priorities,
--- since the index has the oldest of each. Index: oban_jobs_available_index.
+-- since the index has the oldest of each; of a lane it asks the first. Indexes: oban_jobs_free_index,
+-- oban_jobs_lane_index.
+with oldest as (
+  select queue.queue, first.scheduled_at
+  from unnest(cast(:queues as text[])) as queue
+  cross join generate_series(0, 9) as priority
+  cross join lateral (
+    select job.scheduled_at from {prefix}.oban_jobs as job
+    where job.state = 'available' and job.queue = queue.queue
+      and job.priority = priority.priority and job.attempt < job.max_attempts
+      and job.lane is null
+    order by job.scheduled_at, job.id
+    limit 1
+  ) as first
+  union all
+  select queue.queue, first.scheduled_at
+  from unnest(cast(:queues as text[])) as queue
+  cross join unnest({prefix}.oban_waiting_lanes(queue.queue, '', 1000)) as lane
+  cross join lateral (
+    select job.scheduled_at from {prefix}.oban_jobs as job
+    where job.state = 'available' and job.queue = queue.queue and job.attempt < job.max_attempts
+      and job.lane = lane.lane
+    order by job.priority, job.scheduled_at, job.id
+    limit 1
+  ) as first
+)
 select
   queue,
   cast(extract(
-    epoch from timezone('UTC', statement_timestamp()) - min(oldest.scheduled_at)
+    epoch from timezone('UTC', statement_timestamp()) - min(scheduled_at)
   ) as float8) as lag
-from unnest(cast(:queues as text[])) as queue
-cross join generate_series(0, 9) as priority
-cross join lateral (
-  select job.scheduled_at from {prefix}.oban_jobs as job
-  where job.state = 'available' and job.queue = queue.queue and job.priority = priority.priority
-    and job.attempt < job.max_attempts
-  order by job.scheduled_at, job.id
-  limit 1
-) as oldest
+from oldest
 group by queue
 
 -- name: server_facts

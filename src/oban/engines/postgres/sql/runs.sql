@@ -8,7 +8,8 @@
 -- that index.
 ended as materialized (
   select * from json_to_recordset(cast(:acks as json)) as ack(
-    id bigint, attempt int, state text, error text, delay float8, meta jsonb, uncounted boolean
+    id bigint, attempt int, state text, error text, delay float8, meta jsonb, uncounted boolean,
+    slows jsonb
   )
   order by id
 ), fenced as materialized (
@@ -68,7 +69,7 @@ ended as materialized (
     stopping_at = null
   from fenced as ack
   where job.ctid = any(array(select place from fenced)) and job.id = ack.id
-  returning job.id
+  returning job.id, job.lane, ack.slows
 ), unsaved as materialized (
   select id, attempt from ended
   where id in (select id from ended except select id from acknowledged)
@@ -95,14 +96,13 @@ array(select id from unsaved) as unsaved,
 -- The jobs of :queue in the order they run, of those that stand at :start_priority, :start_at and
 -- :start_id or behind: so a claim need not walk over what was claimed before, as long as a transaction
 -- that somebody has left open keeps its index entries from being removed. A claim needs the producer's
--- record in oban_owners: without it nobody could rescue the job. Index: oban_jobs_available_index.
+-- record in oban_owners: without it nobody could rescue the job.
 where state = 'available' and queue = cast(:queue as text) and attempt < max_attempts
     and (priority, scheduled_at, id) >= (
       cast(:start_priority as int), cast(cast(:start_at as text) as timestamp),
       cast(:start_id as bigint)
     )
     and exists (select from {prefix}.oban_owners where uuid = cast(cast(:uuid as text) as uuid))
-  order by priority, scheduled_at, id
 
 -- part: claimed
 -- Claims the candidates, by their place in the table.
@@ -119,128 +119,55 @@ claimed as (
 
 -- name: turn
 -- One producer's round trip: saves how attempts ended, then claims up to :demand jobs. Either may be
--- nothing. Returns one row about the acks, and a row for each claimed job.
+-- nothing. Jobs that stand in a lane are not claimed: they have limits to pass. Returns one row about
+-- the acks, and a row for each claimed job. Index: oban_jobs_free_index.
 with {acknowledging}, candidate as materialized (
   select ctid as place from {prefix}.oban_jobs
   {claimable}
+    and lane is null
+  order by priority, scheduled_at, id
   limit cast(:demand as int)
   for update skip locked
 ), {claimed}
-select {answered}, null as again_in, {no_claimed_columns}
+select {answered}, null as again_in, null as last_lane, null as unknown_limits, {no_claimed_columns}
 union all
-select null, null, null, {claimed_columns} from claimed as job
+select null, null, null, null, null, {claimed_columns} from claimed as job
+
+-- name: unlimited_turn
+-- The same, whatever limits there are: for who runs one job after the other.
+with {acknowledging}, candidate as materialized (
+  select ctid as place from {prefix}.oban_jobs
+  {claimable}
+  order by priority, scheduled_at, id
+  limit cast(:demand as int)
+  for update skip locked
+), {claimed}
+select {answered}, null as again_in, null as last_lane, null as unknown_limits, {no_claimed_columns}
+union all
+select null, null, null, null, null, {claimed_columns} from claimed as job
 
 -- name: limited_turn
--- The same for a queue that has limits over all nodes: :global_limit jobs that run at once, and jobs of
--- the weight :allowed that start within :period seconds; null is no limit. Waits for the claims of
--- other nodes, and counts after that. What was just acknowledged has made room. Returns also in how
--- many seconds to try again, where the rate is all that is in the way. Who makes room while somebody
--- waits for it tells the nodes. Without the limiter's row nothing is claimed.
--- The rate is kept by :spans of the period, as what was started in each. A span counts until it is past
--- with certainty, and one more, in which what was claimed has started: so no period, wherever it
--- begins, ever sees more starts than are allowed.
-with limiter as materialized (
-  select
-    spent, is_awaited,
-    cast(floor(
-      cast(extract(epoch from clock_timestamp()) as float8) * cast(:spans as int)
-        / cast(:period as float8)
-    ) as bigint) as now_span
-  from {prefix}.oban_limiters
-  where name = cast(:limiter as text)
-  for update
-), {acknowledging}, counting as materialized (
-  select cast(key as bigint) as span, cast(value as bigint) as weight
-  from limiter, jsonb_each_text(limiter.spent)
-  where cast(key as bigint) >= limiter.now_span - cast(:spans as int) - 1
-), room as materialized (
-  select
-    limiter.now_span, limiter.is_awaited,
-    case
-      when cast(:global_limit as int) is null then cast(:demand as int)
-      else greatest(0, cast(:global_limit as int) - {prefix}.oban_running_count(
-        cast(:queue as text), (select count(*) from acknowledged)
-      ))
-    end as slots,
-    cast(:allowed as bigint) - coalesce((select sum(weight) from counting), 0) as weight
-  from limiter
-), locked as materialized (
-  select
-    ctid as place,
-    case
-      when cast(:allowed as bigint) is not null and jsonb_typeof(meta -> 'weight') = 'number'
-      then greatest(1, least(cast(meta ->> 'weight' as numeric), cast(:allowed as bigint)))
-      else 1
-    end as weight
-  from {prefix}.oban_jobs
-  {claimable}
-  limit coalesce((
-    select greatest(0, least(cast(:demand as bigint), room.slots, room.weight)) from room
-  ), 0)
-  for update skip locked
-), weighed as materialized (
-  select place, sum(weight) over (rows unbounded preceding) as weight from locked
-), candidate as materialized (
-  select weighed.place, weighed.weight from weighed, room
-  where room.weight is null or weighed.weight <= room.weight
-), {claimed}, taken as materialized (
-  select
-    count(*) as job_count, coalesce(max(weight), 0) as weight
-  from candidate
-), noted as (
-  update {prefix}.oban_limiters as limiter
-  set
-    spent = case
-      when taken.weight = 0 or cast(:allowed as int) is null then limiter.spent
-      else (
-        select coalesce(jsonb_object_agg(span, weight), '{}') from (
-          select span, sum(weight) as weight from (
-            select span, weight from counting
-            union all
-            select room.now_span, cast(taken.weight as bigint)
-          ) as both_of_them
-          group by span
-        ) as summed
-      )
-    end,
-    is_awaited = room.slots <= taken.job_count and cast(:demand as int) > taken.job_count
-  from taken, room
-  where limiter.name = cast(:limiter as text)
-    and (
-      (taken.weight > 0 and cast(:allowed as int) is not null)
-      or limiter.is_awaited <> (
-        room.slots <= taken.job_count and cast(:demand as int) > taken.job_count
-      )
-    )
-  returning limiter.name
-), told as materialized (
-  select pg_notify(
-    :insert_channel, cast(json_build_object('queue', cast(:queue as text)) as text)
-  )
-  from room, taken
-  where room.is_awaited and room.slots > taken.job_count
+-- The same within limits that hold over all nodes; see `oban_claim_limited`, which claims. Returns
+-- beside the acks what its last row says.
+with {acknowledging}, freed as materialized (
+  select coalesce(
+    jsonb_agg(jsonb_build_array(lane, slows -> 'seconds', slows -> 'limit')), '[]'
+  ) as freed
+  from (select distinct lane, slows from acknowledged) as each
+), taken as materialized (
+  select each.*
+  from freed, {prefix}.oban_claim_limited(
+    cast(:queue as text), cast(:node as text), cast(:uuid as text), cast(:demand as int),
+    cast(:global_limit as int), cast(:allowed as bigint), cast(:period as float8),
+    cast(:spans as int), cast(:most_lanes as int), cast(:from_lane as text), freed.freed,
+    cast(:insert_channel as text)
+  ) as each
 )
-select
-  {answered},
-  (
-    select case
-      when taken.job_count < cast(:demand as int)
-        and (room.weight <= taken.weight or taken.job_count < (select count(*) from locked))
-      then (coalesce((select min(span) from counting), room.now_span) + cast(:spans as int) + 2)
-        * cast(:period as float8) / cast(:spans as int)
-        - cast(extract(epoch from clock_timestamp()) as float8)
-    end
-    from room, taken, (select count(*) from told) as told, (select count(*) from noted) as noted
-  ) as again_in,
-  {no_claimed_columns}
+select {answered}, again_in, last_lane, unknown_limits, {no_claimed_columns}
+from taken where (job).id is null
 union all
-select null, null, null, {claimed_columns} from claimed as job
-
--- name: open_limiter
--- Sees to it that the limiter is there.
-insert into {prefix}.oban_limiters (name) values (cast(:limiter as text))
-on conflict do nothing
-returning name
+select null, null, null, null, null, {claimed_columns}
+from (select (job).* from taken where (job).id is not null) as job
 
 -- name: give_back
 -- Makes the attempts of this producer available again, uncounted, but for those in the JSON list
@@ -305,7 +232,9 @@ where not exists (
 -- attempt left. Returns where the first available job of each of :queues stands and how long it was
 -- sought for, how many rows moved, and in how many seconds the next job is due. Several nodes share
 -- the work: rows another one holds are skipped.
--- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_available_index. The planner
+-- Tells also which of :queues have jobs in a lane, and jobs that are not in the one they belong in.
+-- Indexes: oban_jobs_due_index, oban_jobs_exhausted_index, oban_jobs_free_index and
+-- oban_jobs_lane_index. The planner
 -- takes :limit for the number of rows, and joined with them would read the whole table each second;
 -- so it would for a queue that it takes for full, if that were not asked for in a claim's order.
 with due as materialized (
@@ -353,7 +282,15 @@ with due as materialized (
       (
         select job.priority, job.scheduled_at, job.id from {prefix}.oban_jobs as job
         where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
+          and job.lane is null
         order by job.priority, job.scheduled_at, job.id
+        limit 1
+      )
+      union all
+      (
+        select job.priority, job.scheduled_at, job.id from {prefix}.oban_jobs as job
+        where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
+          and job.lane is not null
         limit 1
       )
       union all
@@ -365,6 +302,35 @@ with due as materialized (
     order by priority, scheduled_at, id
     limit 1
   ) as first
+), lane as materialized (
+  select
+    asked.queue,
+    (
+      select true from {prefix}.oban_jobs as job
+      where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
+        and job.lane is not null
+      limit 1
+    ) is true as is_laned,
+    (
+      partition.mark is not null and (
+        select true from {prefix}.oban_jobs as job
+        where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
+          and job.lane is null
+        limit 1
+      ) is true
+    ) or (
+      select true from {prefix}.oban_jobs as job
+      where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
+        and job.lane < coalesce(partition.mark, ' ')
+      limit 1
+    ) is true or (
+      select true from {prefix}.oban_jobs as job
+      where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
+        and job.lane >= coalesce(partition.mark, ' ') || '~'
+      limit 1
+    ) is true as is_misplaced
+  from unnest(cast(:queues as text[])) as asked(queue)
+  left join {prefix}.oban_partitions as partition on partition.queue = asked.queue
 )
 select
   (select count(*) from staged) as staged_count,
@@ -377,6 +343,8 @@ select
     )), '[]') as text)
     from head
   ) as heads,
+  array(select queue from lane where is_laned) as laned_queues,
+  array(select queue from lane where is_misplaced) as misplaced_queues,
   (
     select cast(extract(epoch from scheduled_at - timezone('UTC', statement_timestamp())) as float8)
     from {prefix}.oban_jobs
