@@ -13,8 +13,8 @@ from oban.errors import InvalidJob, InvalidOption
 LIMITS: Final = "limits"
 #: How many of those a job may name.
 MOST_NAMES: Final = 10
-NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-NAMES: Final = "1 to 100 letters, digits and _ . : -"
+NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+NAMES: Final = "1 to 100 letters, digits and _ . -"
 
 #: What begins the lane of a job says by what it was placed, in so many digits.
 MARK_LENGTH: Final = 8

@@ -19,7 +19,7 @@ from oban.errors import Contended, DatabaseUnavailable, SchemaError
 
 LABELS = [migration.label for migration in migrations()]
 INDEXES = {
-    "oban_jobs_available_index",
+    "oban_jobs_free_index",
     "oban_jobs_due_index",
     "oban_jobs_exhausted_index",
     "oban_jobs_running_index",

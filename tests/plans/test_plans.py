@@ -14,6 +14,7 @@ from oban.engines.postgres.connections.session import PLAN_AGE
 from oban.engines.postgres.statements import PREPARED, PostgresOperation, Statement
 from oban.engines.values import Keep, Pulse, Report, Sighting
 from oban.job import Job
+from oban.limits import QueueLimits
 from oban.outcome import Ack, AttemptKey
 from oban.states import JobState
 
@@ -31,22 +32,25 @@ def report(attempts: list[AttemptKey]) -> Report:
 
 
 SILENT = [Sighting(PRODUCER, None, 10.0)]
+LIMITS = QueueLimits(1_000)
 KEPT = [Keep(None, state, 0.0, None) for state in ("completed", "cancelled", "discarded")]
 
 #: What is done, the indexes that it must go by, and how many rows of jobs it may look at.
 HOT: dict[str, tuple[Building, set[str], int]] = {
-    "claim": (lambda _: ENGINE.turn(PRODUCER, [], 10), {"available"}, 20),
+    "claim": (lambda _: ENGINE.turn(PRODUCER, [], 10), {"free"}, 20),
+    # What it does within is the function's; see the plans of that below.
+    "limited claim": (lambda _: ENGINE.turn(PRODUCER, [], 10, None, LIMITS), set(), 0),
     # It may read all that the queue has and sort: 4,000.
-    "claim for many slots": (lambda _: ENGINE.turn(PRODUCER, [], 1000), {"available"}, 6000),
+    "claim for many slots": (lambda _: ENGINE.turn(PRODUCER, [], 1000), {"free"}, 6000),
     "ack": (lambda mine: ENGINE.turn(PRODUCER, acks(mine[:50]), 0), {"pkey"}, 200),
     "ack and claim": (
         lambda mine: ENGINE.turn(PRODUCER, acks(mine[:50]), 10),
-        {"available", "pkey"},
+        {"free", "pkey"},
         220,
     ),
     "stage": (
         lambda _: ENGINE.stage(QUEUES, 20_000),
-        {"due", "exhausted", "available", "pkey"},
+        {"due", "exhausted", "free", "pkey"},
         400,
     ),
     "give back": (lambda mine: ENGINE.give_back(PRODUCER, mine[:50]), {"running", "pkey"}, 200),

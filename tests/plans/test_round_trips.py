@@ -180,6 +180,7 @@ async def test_draining_takes_a_turn_for_many_jobs(
     assert sent == {
         "select pg_backend_pid()": 2,
         "set plan_cache_mode = force_generic_plan": 1,
+        "open_limits": 1,
         "server_facts": 1,
         "schema_version": 1,
         "prune_jobs": 1,

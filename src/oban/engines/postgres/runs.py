@@ -51,13 +51,12 @@ class RunVerbs(Verbs):
         def statement() -> Statement:
             if limits is None:
                 priority, scheduled_at, identity = start or FIRST
-                return self.sql(
-                    "unlimited_turn" if any_lane else "turn",
-                    start_priority=priority,
-                    start_at=scheduled_at,
-                    start_id=identity,
-                    **claiming,
-                )
+                claiming["start_priority"] = priority
+                claiming["start_at"] = scheduled_at
+                claiming["start_id"] = identity
+                if any_lane:
+                    return self.sql("unlimited_turn", **claiming)
+                return self.sql("turn", **claiming)
             return self.sql(
                 "limited_turn",
                 global_limit=limits.global_limit,

@@ -39,7 +39,7 @@ begin
   if jsonb_typeof(meta -> 'limits') = 'array' then
     select string_agg(distinct name, ',' order by name) into names
     from jsonb_array_elements_text(meta -> 'limits') as name
-    where name ~ '^[A-Za-z0-9_.:-]{1,100}$';
+    where length(name) <= 100 and name ~ '^[A-Za-z0-9_.-]+$';
   end if;
   if paths is null and names is null then
     return null;
@@ -132,7 +132,12 @@ end $$;
 create or replace function {prefix}.oban_claim_limited(
   in_queue text, in_node text, in_uuid text, demand integer, slots integer, allowed bigint,
   period float8, spans integer, most_lanes integer, from_lane text, freed jsonb, insert_channel text
-) returns table (job {prefix}.oban_jobs, again_in float8, last_lane text, unknown_limits text[])
+) returns table (
+  again_in float8, last_lane text, unknown_limits text[], id bigint, worker text, attempt integer,
+  max_attempts integer, priority integer, args text, meta text, errors text, tags text[],
+  inserted float8, scheduled float8, attempted float8, completed float8, cancelled float8,
+  discarded float8
+)
 language plpgsql volatile
 set enable_seqscan = off
 as $$
@@ -173,7 +178,7 @@ begin
     insert into {prefix}.oban_limiters as limiter (name, resting_until, expires_at)
     select
       slowed.name, clock_timestamp() + max(slowed.seconds) * interval '1 second',
-      case when slowed.name like 'lane %'
+      case when starts_with(slowed.name, 'lane ')
         then clock_timestamp() + (max(slowed.seconds) + coalesce(period, 0) * 2) * interval '1 second'
       end
     from (
@@ -183,7 +188,7 @@ begin
           when {prefix}.oban_lane_limits(each ->> 0) is not null then array(
             select 'limit ' || name from unnest({prefix}.oban_lane_limits(each ->> 0)) as name
           )
-          when not has_own then array[]::text[]
+          when not has_own then cast('{}' as text[])
           when is_partitioned then array['lane ' || left(each ->> 0, 32) || ' ' || in_queue]
           else array[own]
         end) as name,
@@ -219,19 +224,19 @@ begin
     select
       every.name, limiter.spent, limiter.resting_until, limiter.awaited_by,
       case
-        when every.name not like 'limit %' then slots
+        when not starts_with(every.name, 'limit ') then slots
         when limiter.options is null and limiter.scaled is null then 0
         else cast(coalesce(limiter.scaled, limiter.options) ->> 'global_limit' as integer)
       end as slots,
       case
-        when every.name not like 'limit %' then allowed
-        else cast(coalesce(limiter.scaled, limiter.options) #>> '{rate_limit,allowed}' as bigint)
+        when not starts_with(every.name, 'limit ') then allowed
+        else cast(coalesce(limiter.scaled, limiter.options) -> 'rate_limit' ->> 'allowed' as bigint)
       end as allowed,
       case
-        when every.name not like 'limit %' then period
-        else cast(coalesce(limiter.scaled, limiter.options) #>> '{rate_limit,period}' as float8)
+        when not starts_with(every.name, 'limit ') then period
+        else cast(coalesce(limiter.scaled, limiter.options) -> 'rate_limit' ->> 'period' as float8)
       end as period,
-      every.name like 'limit %' and limiter.options is null and limiter.scaled is null as is_unknown
+      starts_with(every.name, 'limit ') and limiter.options is null and limiter.scaled is null as is_unknown
     from (
       select name from gate
       union
@@ -373,7 +378,18 @@ begin
       attempted_at = timezone('UTC', statement_timestamp()),
       attempted_by = array[in_node, in_uuid]
     where job.ctid = any(array(select place from locked))
-    returning job
+    returning
+      job.id, job.worker, cast(job.attempt as integer) as attempt,
+      cast(job.max_attempts as integer) as max_attempts,
+      cast(job.priority as integer) as priority, cast(job.args as text) as args,
+      nullif(cast(job.meta as text), '{}') as meta,
+      nullif(cast(to_jsonb(job.errors) as text), '[]') as errors, nullif(job.tags, '{}') as tags,
+      date_part('epoch', job.inserted_at) as inserted,
+      date_part('epoch', job.scheduled_at) as scheduled,
+      date_part('epoch', job.attempted_at) as attempted,
+      date_part('epoch', job.completed_at) as completed,
+      date_part('epoch', job.cancelled_at) as cancelled,
+      date_part('epoch', job.discarded_at) as discarded
   ), taken as materialized (
     select
       room.name, count(*) as job_count, sum(least(chosen.weight, room.allowed)) as weight
@@ -390,7 +406,7 @@ begin
     select room.name, array_append(array_remove(awaited_by, in_queue), in_queue) as awaited_by
     from room
     left join taken on taken.name = room.name
-    where room.name like 'limit %' and room.name in (select name from gate)
+    where starts_with(room.name, 'limit ') and room.name in (select name from gate)
       and (select is_short from result) and not room.is_unknown
       and room.slots_left <= coalesce(taken.job_count, 0)
     union all
@@ -398,13 +414,13 @@ begin
     where has_own and (select is_short from result) and exists (
       select from room
       left join taken on taken.name = room.name
-      where room.name not like 'limit %' and room.name in (select name from gate)
+      where not starts_with(room.name, 'limit ') and room.name in (select name from gate)
         and room.slots_left <= coalesce(taken.job_count, 0)
     )
     union all
     select room.name, '{}' from room
     left join taken on taken.name = room.name
-    where room.name like 'limit %' and room.awaited_by <> '{}'
+    where starts_with(room.name, 'limit ') and room.awaited_by <> '{}'
       and room.slots_left > coalesce(taken.job_count, 0)
     union all
     select own, '{}'
@@ -426,7 +442,7 @@ begin
         then jsonb_build_object(room.now_span, taken.weight) else '{}'
       end,
       coalesce(waiting.awaited_by, room.awaited_by, '{}'),
-      case when room.name like 'lane %'
+      case when starts_with(room.name, 'lane ')
         then clock_timestamp() + period * 2 * interval '1 second'
       end
     from room
@@ -458,10 +474,14 @@ begin
       end
     returning limiter.name
   )
-  select claimed.job, null, null, null from claimed
+  select
+    cast(null as float8), cast(null as text), cast(null as text[]), claimed.id, claimed.worker,
+    claimed.attempt, claimed.max_attempts, claimed.priority, claimed.args, claimed.meta,
+    claimed.errors, claimed.tags, claimed.inserted, claimed.scheduled, claimed.attempted,
+    claimed.completed, claimed.cancelled, claimed.discarded
+  from claimed
   union all
   select
-    null,
     case
       when not (select is_short from result) then null
       -- What was looked at was not all that there is, or took more room than it needed.
@@ -487,6 +507,7 @@ begin
       )
     end,
     case when cardinality(lanes) >= most_lanes then lanes[cardinality(lanes)] end,
-    array(select substr(name, 7) from room where is_unknown and name in (select name from gate))
+    array(select substr(name, 7) from room where is_unknown and name in (select name from gate)),
+    null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
   from (select count(*) from told) as told, (select count(*) from noted) as noted;
 end $$;

@@ -2,11 +2,11 @@
 -- Stores what this node says of the queue's partitions, as :paths, and of shared limits, the JSON
 -- object :limits. With :overrule it replaces what others have said; without it only what is missing.
 with partition as (
-  insert into {prefix}.oban_partitions (queue, paths, mark)
+  insert into {prefix}.oban_partitions as known (queue, paths, mark)
   select cast(:queue as text), cast(cast(:paths as text) as jsonb), cast(:mark as text)
   where cast(:paths as text) is not null
   on conflict (queue) do update set paths = excluded.paths, mark = excluded.mark
-  where cast(:overrule as boolean) and oban_partitions.mark <> excluded.mark
+  where cast(:overrule as boolean) and known.mark <> excluded.mark
 ), unpartitioned as (
   delete from {prefix}.oban_partitions
   where queue = cast(:queue as text) and cast(:paths as text) is null
@@ -61,7 +61,7 @@ select count(*) as placed_count from placed
 -- Deletes what is kept of partitions that have not run for long enough to mean nothing.
 with locked as materialized (
   select name from {prefix}.oban_limiters
-  where name like 'lane %' and expires_at < statement_timestamp()
+  where starts_with(name, 'lane ') and expires_at < statement_timestamp()
   for update skip locked
 )
 delete from {prefix}.oban_limiters as limiter using locked where limiter.name = locked.name
@@ -106,7 +106,7 @@ with limiter as materialized (
     substr(name, 7) as name, coalesce(scaled, options) as options, scaled is not null as is_scaled,
     resting_until, spent
   from {prefix}.oban_limiters
-  where name like 'limit %' and options is not null
+  where starts_with(name, 'limit ') and options is not null
 ), running as materialized (
   select name, count(*) as job_count
   from {prefix}.oban_jobs as job

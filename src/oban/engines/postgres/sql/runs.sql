@@ -155,7 +155,10 @@ with {acknowledging}, freed as materialized (
   ) as freed
   from (select distinct lane, slows from acknowledged) as each
 ), taken as materialized (
-  select each.*
+  select
+    each.again_in, each.last_lane, each.unknown_limits, each.id, each.worker, each.attempt,
+    each.max_attempts, each.priority, each.args, each.meta, each.errors, each.tags,
+    each.inserted, each.scheduled, each.attempted, each.completed, each.cancelled, each.discarded
   from freed, {prefix}.oban_claim_limited(
     cast(:queue as text), cast(:node as text), cast(:uuid as text), cast(:demand as int),
     cast(:global_limit as int), cast(:allowed as bigint), cast(:period as float8),
@@ -164,10 +167,12 @@ with {acknowledging}, freed as materialized (
   ) as each
 )
 select {answered}, again_in, last_lane, unknown_limits, {no_claimed_columns}
-from taken where (job).id is null
+from taken where id is null
 union all
-select null, null, null, null, null, {claimed_columns}
-from (select (job).* from taken where (job).id is not null) as job
+select
+  null, null, null, null, null, id, worker, attempt, max_attempts, priority, args, meta, errors,
+  tags, inserted, scheduled, attempted, completed, cancelled, discarded
+from taken where id is not null
 
 -- name: give_back
 -- Makes the attempts of this producer available again, uncounted, but for those in the JSON list
@@ -291,6 +296,7 @@ with due as materialized (
         select job.priority, job.scheduled_at, job.id from {prefix}.oban_jobs as job
         where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
           and job.lane is not null
+        order by job.lane
         limit 1
       )
       union all
@@ -309,6 +315,7 @@ with due as materialized (
       select true from {prefix}.oban_jobs as job
       where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
         and job.lane is not null
+      order by job.lane
       limit 1
     ) is true as is_laned,
     (
@@ -316,17 +323,20 @@ with due as materialized (
         select true from {prefix}.oban_jobs as job
         where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
           and job.lane is null
+        order by job.priority, job.scheduled_at, job.id
         limit 1
       ) is true
     ) or (
       select true from {prefix}.oban_jobs as job
       where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
         and job.lane < coalesce(partition.mark, ' ')
+      order by job.lane
       limit 1
     ) is true or (
       select true from {prefix}.oban_jobs as job
       where job.state = 'available' and job.queue = asked.queue and job.attempt < job.max_attempts
         and job.lane >= coalesce(partition.mark, ' ') || '~'
+      order by job.lane
       limit 1
     ) is true as is_misplaced
   from unnest(cast(:queues as text[])) as asked(queue)
