@@ -227,6 +227,7 @@ class Producer:
             self.wake()
         if self.suspects:
             await self.stop_suspects()
+        await self.turns.open_limits()
         self.last_turn = time.monotonic()
         self.slots.ahead.measure(self.last_turn)
         # What goes back is not there yet for a claim in the same statement, and comes first.

@@ -144,8 +144,6 @@ class Turns:
     async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:
         """One round trip. Whatever cuts it short leaves its fate to be settled first."""
         queue = {"queue": self.identity.queue}
-        if demand:
-            await self.open_limits()
         if any(ack.state is JobState.AVAILABLE for ack in acks):
             self.start = None  # what goes back stands before it
         start = self.start if time.monotonic() < self.start_until else None

@@ -71,6 +71,7 @@ def grant_statements(prefix: str, part: str, role: str) -> list[str]:
                 "oban_lane(jsonb, text, text, jsonb, jsonb)",
                 "oban_lane_of(text, text, jsonb, jsonb)",
                 "oban_lane_limits(text)",
+                "oban_weight(jsonb)",
                 "oban_waiting_lanes(text, text, integer)",
                 CLAIM_LIMITED,
             )

@@ -80,11 +80,20 @@ returns text[] language sql immutable as $$
   select string_to_array(nullif(split_part(lane, ' ', 2), ''), ',')
 $$;
 
+-- How much of a rate a job takes. Anything may stand in meta.
+create or replace function {prefix}.oban_weight(meta jsonb)
+returns numeric language sql immutable as $$
+  select case when jsonb_typeof(meta -> 'weight') = 'number'
+    then greatest(1, ceil(cast(meta ->> 'weight' as numeric))) else 1
+  end
+$$;
+
 -- The lanes of a queue with available jobs, up to `most` of them behind `from_lane`. One after the
 -- other, each by the index, so that it does not matter how many jobs wait in one.
 create or replace function {prefix}.oban_waiting_lanes(in_queue text, from_lane text, most integer)
 returns text[] language plpgsql volatile
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   return array(
@@ -139,7 +148,11 @@ create or replace function {prefix}.oban_claim_limited(
   discarded float8
 )
 language plpgsql volatile
+-- The planner knows none of the lists, and where it guesses they are long it reads too much. Only the
+-- plain scan of an index remembers which of its entries are dead.
 set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -314,9 +327,7 @@ begin
       (
         select
           job.ctid as place, job.priority, job.scheduled_at, job.id,
-          case when jsonb_typeof(job.meta -> 'weight') = 'number'
-            then greatest(1, ceil(cast(job.meta ->> 'weight' as numeric))) else 1
-          end as weight
+          {prefix}.oban_weight(job.meta) as weight
         from {prefix}.oban_jobs as job
         where passable.lane <> ''
           and job.state = 'available' and job.attempt < job.max_attempts
@@ -328,9 +339,7 @@ begin
       (
         select
           job.ctid as place, job.priority, job.scheduled_at, job.id,
-          case when jsonb_typeof(job.meta -> 'weight') = 'number'
-            then greatest(1, ceil(cast(job.meta ->> 'weight' as numeric))) else 1
-          end as weight
+          {prefix}.oban_weight(job.meta) as weight
         from {prefix}.oban_jobs as job
         where passable.lane = ''
           and job.state = 'available' and job.attempt < job.max_attempts
@@ -358,7 +367,7 @@ begin
     select place, name, weight > weight_left as is_rate from passing
     where job_count > slots_left or weight > weight_left
   ), chosen as materialized (
-    select candidate.place, candidate.lane, candidate.weight from candidate
+    select candidate.place from candidate
     where candidate.place not in (select place from refused)
       and exists (
         select from {prefix}.oban_owners as owner where owner.uuid = cast(in_uuid as uuid)
@@ -379,7 +388,7 @@ begin
       attempted_by = array[in_node, in_uuid]
     where job.ctid = any(array(select place from locked))
     returning
-      job.id, job.worker, cast(job.attempt as integer) as attempt,
+      coalesce(job.lane, '') as lane, {prefix}.oban_weight(job.meta) as weight, job.id, job.worker, cast(job.attempt as integer) as attempt,
       cast(job.max_attempts as integer) as max_attempts,
       cast(job.priority as integer) as priority, cast(job.args as text) as args,
       nullif(cast(job.meta as text), '{}') as meta,
@@ -392,10 +401,9 @@ begin
       date_part('epoch', job.discarded_at) as discarded
   ), taken as materialized (
     select
-      room.name, count(*) as job_count, sum(least(chosen.weight, room.allowed)) as weight
-    from chosen
-    join locked on locked.place = chosen.place
-    join gate on gate.lane = chosen.lane
+      room.name, count(*) as job_count, sum(least(claimed.weight, room.allowed)) as weight
+    from claimed
+    join gate on gate.lane = claimed.lane
     join room on room.name = gate.name
     group by room.name
   ), result as materialized (
