@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, get_origin
 
 from oban.dsn import EMBEDDED, check_dsn
 from oban.errors import ConfigurationError, InvalidOption
-from oban.options import OBJECTS, Options, PoolOptions, QueueOptions
+from oban.options import OBJECTS, LimitOptions, Options, PoolOptions, QueueOptions
 from oban.part import SECRET, TEXT, Part, Rule, check, rules, unknown
 
 
@@ -91,8 +91,8 @@ def settings(source: str, table: Mapping[str, object], text: str = "") -> Iterat
         path, value = stack.pop()
         if isinstance(value, Mapping) and (value or not path):
             stack += reversed([((*path, str(key)), inner) for key, inner in value.items()])
-        elif path[0] == "queues" and len(path) == 2 and not isinstance(value, Mapping):
-            limit = (*path, str(QueueOptions.shorthand))
+        elif path[0] in COUNTS and len(path) == 2 and not isinstance(value, Mapping):
+            limit = (*path, COUNTS[path[0]])
             yield Setting(source, limit, value, written=path[-1], text=text)
         else:
             yield Setting(source, path, value, written=path[-1], text=text)
@@ -155,6 +155,11 @@ def from_arguments(arguments: Mapping[str, object]) -> Iterator[Setting]:
             yield from settings(source, {key: given})
 
 
+#: Tables of names, and the option that a bare number stands for.
+COUNTS: Final[Mapping[str, str]] = {
+    "queues": str(QueueOptions.shorthand),
+    "limits": str(LimitOptions.shorthand),
+}
 SWITCHES: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -163,9 +168,9 @@ SWITCHES: Final[Mapping[str, bool]] = {
 
 def read(source: str, key: str, text: str) -> object:
     """The value that `text` means for `key`; text that means none stays, and is refused later."""
-    if key == "queues":
+    if key in COUNTS:
         try:
-            return parse_queues(text)
+            return parse_counts(key, text)
         except InvalidOption as error:
             raise ConfigurationError(f"{source}: {error}") from None
     kind = RULES[key].kind if key in RULES else str
@@ -179,20 +184,20 @@ def read(source: str, key: str, text: str) -> object:
         return text
 
 
-def parse_queues(text: str) -> dict[str, dict[str, int]]:
+def parse_counts(key: str, text: str) -> dict[str, dict[str, int]]:
     """Read `default:10,mailers:5`; a name alone leaves the limit as it is elsewhere.
 
     Raises InvalidOption for other text and for a name that comes twice. Ranges are not looked at.
     """
-    queues: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, int]] = {}
     for item in text.split(","):
         name, colon, limit = (piece.strip() for piece in item.rpartition(":"))
         if not colon:
             name, limit = limit, ""
-        if not name or name in queues or (colon and not re.fullmatch("[0-9]{1,9}", limit)):
+        if not name or name in found or (colon and not re.fullmatch("[0-9]{1,9}", limit)):
             raise InvalidOption(
-                f"queues is {text!r:.80}, wrong at {item.strip()!r:.40}; it is names and limits, "
+                f"{key} is {text!r:.80}, wrong at {item.strip()!r:.40}; it is names and limits, "
                 "each name once, such as default:10,mailers:5"
             )
-        queues[name] = {"limit": int(limit)} if colon else {}
-    return queues
+        found[name] = {COUNTS[key]: int(limit)} if colon else {}
+    return found

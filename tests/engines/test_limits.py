@@ -285,7 +285,13 @@ async def test_partitions_are_told_apart_by_all_that_they_are_made_of(
     by = {"by": ["worker", {"args": ["tenant", "account.id"]}, {"meta": "region"}]}
     limits = QueueLimits(1, partition=Partition.parse("partition", by))
     (node,) = await nodes(engine, 1, limits)
-    args = [{}, {"tenant": 1}, {"tenant": "1"}, {"tenant": None}, {"account": {"id": 1}}]
+    args: list[dict[str, Any]] = [
+        {},
+        {"tenant": 1},
+        {"tenant": "1"},
+        {"tenant": None},
+        {"account": {"id": 1}},
+    ]
     jobs = [Job(worker=name, args=each) for name in ("v", "w") for each in args]
     jobs += [Job(worker="w", meta={"region": region}) for region in ("eu", "us", ["eu"])]
     await engine.execute(engine.insert([*jobs, *jobs]))

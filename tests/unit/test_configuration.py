@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oban.configuration import EMBEDDED, Configuration, load, mask_dsn, parse_queues
 from oban.errors import ConfigurationError, InvalidOption
-from oban.options import Options, PoolOptions, QueueOptions, StagerOptions
+from oban.options import LimitOptions, Options, PoolOptions, QueueOptions, StagerOptions
 from oban.settings import KEYS, VARIABLES
 
 Write: TypeAlias = Callable[..., Path]
@@ -142,6 +142,7 @@ class TestWhereFrom:
         environ = {
             "OBAN_DSN": f" {SECRET}\n",
             "OBAN_QUEUES": "default:10, mailers",
+            "OBAN_LIMITS": "openai:4",
             "OBAN_PREFIX": "mine",
             "OBAN_NODE": "web-1",
             "OBAN_POOL_MIN_SIZE": "2",
@@ -171,6 +172,7 @@ class TestWhereFrom:
             worker_modules=("app.workers",),
             process_pool_size=4,
             queues={"default": QueueOptions(limit=10), "mailers": QueueOptions()},
+            limits={"openai": LimitOptions(global_limit=4)},
         )
         assert found.pool == PoolOptions(
             min_size=2, max_size=20, timeout=3, max_lifetime=300, max_idle=60, check=True
@@ -366,7 +368,7 @@ class TestRefusals:
             ("queues = 5", ", line 1: queues is 5; it is a table of names and their options"),
             ('cron_modules = "a"', ", line 1: cron_modules is 'a'; it is a list"),
             ("[pruner]\nmax_age = -1", ", line 2: pruner.max_age is -1; it is a number of seconds"),
-            ("[limits]\na = 1", ", line 2: limits is {'a': 1}, and limits is not in this version"),
+            ("[limits]\na = 0", ", line 2: limits.a.global_limit is 0; it is a whole number from"),
             ("oban = 5", ": oban is 5; it is a table of options"),
             ("prefix =", " is not valid TOML: Invalid value (at end of document)"),
             ("prefix = 1 2\n", " is not valid TOML: Expected newline or end of document after a "),

@@ -10,7 +10,8 @@ import oban
 
 PUBLIC = {
     "oban": {
-        "Cancel", "Discard", "Job", "JobState", "Oban", "Record", "Snooze", "Worker",
+        "Cancel", "Discard", "Job", "JobState", "Oban",
+        "RateLimited", "Record", "Snooze", "Worker",
         "current_job", "job", "worker",
     },
     "oban.testing": {

@@ -49,6 +49,12 @@ PrefixOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+GlobalLimitOption = Annotated[
+    int | None, typer.Option(help="How many at once on all nodes together.")
+]
+RateLimitOption = Annotated[
+    str | None, typer.Option(help="How many start within so many seconds, as in 60/60.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -70,6 +76,18 @@ def require_dsn(loaded: Configuration) -> str:
         # A variable that is spelt wrong may be the whole reason.
         raise ConfigurationError("\n".join((WAYS, *loaded.notices)))
     return loaded.dsn
+
+
+def parse_rate(text: str) -> dict[str, float]:
+    """`60/60`: so many within so many seconds."""
+    allowed, _, period = text.partition("/")
+    try:
+        return {"allowed": int(allowed), "period": float(period or 60)}
+    except ValueError:
+        raise WrongUsage(
+            f"--rate-limit is {text!r}; it is how many jobs may start within how many seconds, "
+            "as in 60/60"
+        ) from None
 
 
 WAYS: Final = (

@@ -9,6 +9,7 @@ import typer
 from oban.cli.cron import cron
 from oban.cli.failures import report
 from oban.cli.jobs import jobs
+from oban.cli.limits import limits
 from oban.cli.queues import queues
 from oban.cli.start import start
 from oban.cli.status import status
@@ -36,6 +37,7 @@ app.command(rich_help_panel=DATABASE)(uninstall)
 app.command(rich_help_panel=LOOK_AFTER)(status)
 app.add_typer(jobs, rich_help_panel=LOOK_AFTER)
 app.add_typer(queues, rich_help_panel=LOOK_AFTER)
+app.add_typer(limits, rich_help_panel=LOOK_AFTER)
 app.add_typer(cron, rich_help_panel=LOOK_AFTER)
 
 

@@ -16,9 +16,12 @@ from oban.cli.options import (
     ConfigOption,
     DsnOption,
     EmbeddedOption,
+    GlobalLimitOption,
     JsonOption,
     PrefixOption,
+    RateLimitOption,
     configure,
+    parse_rate,
 )
 from oban.cli.queue_table import command_table, document, queue_table
 from oban.cli.terminal import print_json, show
@@ -135,12 +138,8 @@ def scale(
     *,
     queue: QueueArgument,
     limit: Annotated[int | None, typer.Argument(metavar="[LIMIT]", show_default=False)] = None,
-    global_limit: Annotated[
-        int | None, typer.Option(help="How many at once on all nodes together.")
-    ] = None,
-    rate_limit: Annotated[
-        str | None, typer.Option(help="How many start within so many seconds, as in 60/60.")
-    ] = None,
+    global_limit: GlobalLimitOption = None,
+    rate_limit: RateLimitOption = None,
     node: NodeOption = None,
     config: ConfigOption = None,
     dsn: DsnOption = None,
@@ -165,18 +164,6 @@ def scale(
     scaled = ", ".join(text for text, value in became.items() if value is not None)
     loaded = configure(config, dsn, embedded, prefix)
     carry_out(loaded, act, queue, node, f"scaled {scaled}")
-
-
-def parse_rate(text: str) -> dict[str, float]:
-    """`60/60`: so many within so many seconds."""
-    allowed, _, period = text.partition("/")
-    try:
-        return {"allowed": int(allowed), "period": float(period or 60)}
-    except ValueError:
-        raise WrongUsage(
-            f"--rate-limit is {text!r}; it is how many jobs may start within how many seconds, "
-            "as in 60/60"
-        ) from None
 
 
 @queues.command()

@@ -40,6 +40,7 @@ WARNINGS = frozenset(
         "oban.producer.refused",
         "oban.producer.stale",
         "oban.producer.stuck",
+        "oban.producer.unknown_limits",
         "oban.signals.outage",
         "oban.signals.undecodable",
         "oban.stager.outage",
