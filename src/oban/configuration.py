@@ -22,10 +22,9 @@ from oban.settings import (
     from_arguments,
     from_environment,
     from_file,
-    parse_queues,
 )
 
-__all__ = ["EMBEDDED", "Configuration", "load", "mask_dsn", "parse_queues"]
+__all__ = ["EMBEDDED", "Configuration", "load", "mask_dsn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oban.configuration import EMBEDDED, Configuration, load, mask_dsn, parse_queues
+from oban.configuration import EMBEDDED, Configuration, load, mask_dsn
 from oban.errors import ConfigurationError, InvalidOption
 from oban.options import LimitOptions, Options, PoolOptions, QueueOptions, StagerOptions
-from oban.settings import KEYS, VARIABLES
+from oban.settings import KEYS, VARIABLES, parse_counts
 
 Write: TypeAlias = Callable[..., Path]
 SECRET = "postgresql://u:hunter2@h/db"
@@ -318,7 +318,7 @@ NAMES = st.text(min_size=1, max_size=127).filter(
 
 @given(st.dictionaries(NAMES, st.integers(0, 999_999_999) | st.none(), min_size=1))
 def test_queues_written_as_text_are_read_back(queues: dict[str, int | None]) -> None:
-    assert parse_queues(as_text(queues)) == {
+    assert parse_counts("queues", as_text(queues)) == {
         name: {} if limit is None else {"limit": limit} for name, limit in queues.items()
     }
 
@@ -343,7 +343,7 @@ def test_queues_written_as_text_are_read_back(queues: dict[str, int | None]) -> 
 )
 def test_queues_in_any_other_form_are_refused_with_the_place(text: str, at: str) -> None:
     with pytest.raises(InvalidOption, match="such as default:10,mailers:5") as caught:
-        parse_queues(text)
+        parse_counts("queues", text)
     assert f"wrong at {at}" in str(caught.value)
 
 
