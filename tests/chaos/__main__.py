@@ -18,11 +18,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from tests.chaos import controls
 from tests.chaos.checker import Report
 from tests.chaos.cluster import Cluster
-from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.server import Server
 
+SCENARIOS = controls.SCENARIOS
 #: Seconds that one scenario may take in the short form.
 BOUND = 120.0
 LONG = 5.0

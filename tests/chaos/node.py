@@ -111,6 +111,34 @@ class Keyed(Noted):
         return None
 
 
+class InGate(Noted):
+    """Notes in the place of a number what limits it, and which run it is."""
+
+    async def process(self, job: Job) -> None:
+        gate = type(self).__name__.lower()
+        for kind in "BE":
+            run = f"{job.id}/{job.attempt}"
+            line = f"{kind} {gate}-{job.args['tenant']} {run} {os.getpid()} {time.monotonic()}\n"
+            os.write(RECORDS, line.encode())
+            if kind == "B":
+                await asyncio.sleep(job.args["seconds"])
+
+
+@worker(queue="limited")
+class Limited(InGate):
+    pass
+
+
+@worker(queue="metered")
+class Metered(InGate):
+    pass
+
+
+@worker(limits=["api"])
+class Sharing(InGate):
+    pass
+
+
 @worker()
 class Killing(Noted):
     """Ends its process, as one does that exhausts the memory."""

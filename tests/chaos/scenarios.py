@@ -6,12 +6,8 @@ faults last, against the short form.
 
 import asyncio
 import contextlib
-import math
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -485,69 +481,3 @@ async def held_back(cluster: Cluster, server: Server, scale: float) -> None:
     cluster.note(f"jobs per second: {normal:.0f}, while held back {first:.0f} and {held:.0f}")
     cluster.expect(held * 2 >= normal, "throughput fell to less than a half")
     await cluster.terminate(node)
-
-
-#: Keys of which two jobs are there that have not ended, in one moment.
-TWINS = """
-select meta ->> 'uniq_key', count(*) from oban_jobs
-where state not in ('completed', 'cancelled', 'discarded') or stopping_at is not null
-group by 1 having count(*) > 1
-"""
-
-
-@scenario("16 processes that race for 1,000 unique keys")
-async def racing(cluster: Cluster, server: Server, scale: float) -> None:
-    pruner = {"max_age": 2, "interval": 0.5}
-    nodes = await together(cluster.start(pruner=pruner) for _ in range(2))
-    seconds = 12 * scale
-    writers = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.chaos.writer", cluster.dsn, str(seconds)),
-            str(cluster.chance.random()),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for _ in range(16)
-    ]
-    done = asyncio.gather(*(writer.communicate() for writer in writers))
-    while not done.done():
-        twins = await asyncio.to_thread(cluster.query, TWINS)
-        cluster.expect(not twins, f"two live jobs of a key: {twins}")
-        await asyncio.sleep(0.05)
-    said = [list(map(int, out.split())) for out, _ in await done]
-    cluster.expect(all(len(each) == 3 for each in said), f"a writer failed: {said}")
-    inserted, conflicted, gave_way = map(sum, zip(*said, strict=True))
-    await cluster.settle()
-    cluster.report.enqueued = inserted
-    began, overlaps = overlapping(cluster.files)
-    cluster.report.doubled = len(overlaps)
-    cluster.expect(not overlaps, f"jobs of one key ran at the same time: {overlaps[:3]}")
-    cluster.expect(conflicted > inserted / 10, "hardly anybody was in conflict")
-    cluster.note(f"{conflicted} were there already, {gave_way} gave way, {began} runs")
-    await cluster.terminate(*nodes)
-
-
-@dataclass
-class KeyedRun:
-    began_at: float
-    job_id: str
-    ended_at: float = math.inf
-
-
-def overlapping(files: list[Path]) -> tuple[int, list[tuple[str, str, str]]]:
-    """How many runs were noted, and which jobs of one key ran at the same time."""
-    runs: dict[str, list[KeyedRun]] = {}
-    for file in files:
-        for line in file.read_text().splitlines():
-            kind, key, job_id, at = line.split()
-            if kind == "B":
-                runs.setdefault(key, []).append(KeyedRun(float(at), job_id))
-            else:
-                last = next(run for run in reversed(runs[key]) if run.job_id == job_id)
-                last.ended_at = float(at)
-    found = []
-    for key, spans in runs.items():
-        spans.sort(key=lambda run: run.began_at)
-        for one, other in pairwise(spans):
-            if other.began_at < one.ended_at:
-                found.append((key, one.job_id, other.job_id))
-    return sum(map(len, runs.values())), found

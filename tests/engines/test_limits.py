@@ -14,6 +14,7 @@ from tests.roads import direct
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine, runs
+from oban.engines.postgres.limits import SPANS
 from oban.engines.values import JobFilter, ProducerIdentity, Turn
 from oban.limits import Limits, Partition, QueueLimits
 from oban.outcome import Ack
@@ -168,7 +169,7 @@ async def test_no_more_weight_starts_within_a_period_than_is_allowed(
 
 def later(dsn: str, seconds: float) -> None:
     """As if so much time had passed: what was counted moves back by so many spans."""
-    spans = round(seconds * 60 / PERIOD)
+    spans = round(seconds * SPANS / PERIOD)
     execute(
         dsn,
         "update oban_limiters set spent = (select jsonb_object_agg(cast(key as bigint) - %s, "
@@ -228,7 +229,7 @@ async def test_what_is_kept_of_a_rate_is_bounded(
         await node.claim(1, ended=len(node.running))
         await asyncio.sleep(0.012)
     ((kept,),) = execute(oban_dsn, "select count(*) from oban_limiters, jsonb_each(spent)")
-    assert kept <= 63
+    assert kept <= SPANS + 6
 
 
 # Partitions and shared limits. Each job of these has a tenant.

@@ -17,7 +17,7 @@ from oban.limits import LimitInfo, Limits, Partition
 
 #: Spans of a rate's period that are counted one by one. The more there are, the less of the rate is
 #: lost where a span ends.
-SPANS: Final = 60
+SPANS: Final = 120
 #: Lanes of a queue that one claim looks at.
 MOST_LANES: Final = 1_000
 

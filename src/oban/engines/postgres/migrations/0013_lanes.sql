@@ -130,8 +130,8 @@ end $$;
 -- committed by then; what the caller has acknowledged before, in `freed`, has made room.
 --
 -- The rate is kept by `spans` of the period, as what was started in each. A span counts until it is
--- past with certainty, and one more, in which what was claimed has started: so no period, wherever it
--- begins, ever sees more starts than are allowed.
+-- past with certainty, and a little longer, in which what was claimed has started: so no period,
+-- wherever it begins, sees more starts than are allowed.
 --
 -- `freed` lists what was acknowledged: for each its lane, and where it reported back-pressure the
 -- seconds and, if it named one, the limit. Who makes room that somebody waits for tells the nodes.
@@ -282,6 +282,7 @@ begin
   ), room as materialized (
     select
       bound.name, bound.allowed, bound.is_unknown, bound.awaited_by, now.span as now_span,
+      bound.spent, now.span - spans - now.slack as past_span,
       case when bound.slots is not null
         then greatest(0, bound.slots - coalesce(running.job_count, 0))
       end as slots_left,
@@ -290,18 +291,22 @@ begin
       case
         when bound.resting_until > clock_timestamp()
         then cast(extract(epoch from bound.resting_until) as float8) - now.at
-        else (coalesce(used.since, now.span) + spans + 2) * bound.period / spans - now.at
+        else (coalesce(used.since, now.span) + spans + now.slack + 1) * bound.period / spans
+          - now.at
       end as reopens_in
     from bound
     cross join lateral (
-      select at, cast(floor(at * spans / bound.period) as bigint) as span
+      select
+        at, cast(floor(at * spans / bound.period) as bigint) as span,
+        -- At least 40 ms from a claim to the start.
+        cast(greatest(2, ceil(0.04 * spans / bound.period)) as bigint) as slack
       from (select cast(extract(epoch from clock_timestamp()) as float8) as at) as clock
     ) as now
     left join running on running.name = bound.name
     left join lateral (
       select sum(cast(value as bigint)) as weight, min(cast(key as bigint)) as since
       from jsonb_each_text(bound.spent)
-      where bound.allowed is not null and cast(key as bigint) >= now.span - spans - 1
+      where bound.allowed is not null and cast(key as bigint) >= now.span - spans - now.slack
     ) as used on true
   ), passable as materialized (
     select
@@ -447,7 +452,21 @@ begin
     select
       room.name,
       case when room.allowed is not null and taken.weight > 0
-        then jsonb_build_object(room.now_span, taken.weight) else '{}'
+        then (
+          select jsonb_object_agg(span, weight)
+          from (
+            select span, sum(weight) as weight
+            from (
+              select cast(key as bigint) as span, cast(value as bigint) as weight
+              from jsonb_each_text(coalesce(room.spent, '{}'))
+              union all
+              select room.now_span, taken.weight
+            ) as both_of_them
+            where span >= room.past_span
+            group by span
+          ) as summed
+        )
+        else coalesce(room.spent, '{}')
       end,
       coalesce(waiting.awaited_by, room.awaited_by, '{}'),
       case when starts_with(room.name, 'lane ')
@@ -461,25 +480,7 @@ begin
     on conflict (name) do update set
       awaited_by = excluded.awaited_by,
       expires_at = greatest(limiter.expires_at, excluded.expires_at),
-      spent = case
-        when excluded.spent = '{}' then limiter.spent
-        else (
-          select jsonb_object_agg(span, weight)
-          from (
-            select span, sum(weight) as weight
-            from (
-              select cast(key as bigint) as span, cast(value as bigint) as weight
-              from jsonb_each_text(limiter.spent)
-              union all
-              select cast(key as bigint), cast(value as bigint) from jsonb_each_text(excluded.spent)
-            ) as both_of_them
-            where span >= (
-              select max(cast(key as bigint)) - spans - 1 from jsonb_object_keys(excluded.spent) as key
-            )
-            group by span
-          ) as summed
-        )
-      end
+      spent = excluded.spent
     returning limiter.name
   )
   select
