@@ -14,6 +14,13 @@ from benchmarks.scenarios.idle import Idle
 from benchmarks.scenarios.isolation import Isolation
 from benchmarks.scenarios.latency_idle import LatencyIdle
 from benchmarks.scenarios.latency_loaded import LatencyLoaded
+from benchmarks.scenarios.limited import (
+    LimitsGlobal,
+    LimitsPartitions,
+    LimitsRate,
+    LimitsRates,
+    LimitsShared,
+)
 from benchmarks.scenarios.memory import Memory
 from benchmarks.scenarios.notifications import Notifications
 from benchmarks.scenarios.payload import PayloadHundredK, PayloadOneK
@@ -49,6 +56,11 @@ SCENARIOS: Sequence[Scenario] = (
     Isolation(),
     UniqueOne(),
     UniqueBulk(),
+    LimitsGlobal(),
+    LimitsShared(),
+    LimitsPartitions(),
+    LimitsRate(),
+    LimitsRates(),
     BulkMillion(),
     HistoryTenMillion(),
     Rescue(),

@@ -62,6 +62,9 @@ class Order:
     fail: bool = False
     #: Whether a job is inserted only if none like it is there.
     unique: bool = False
+    #: Limits over all nodes that are never reached: `global`, `shared`, `rate`, and of 100
+    #: partitions `partitions` and `rates`.
+    limits: str = ""
     #: Whether nodes are told of what is inserted.
     notify: bool = True
     #: How many more queues the worker has, all of them empty.

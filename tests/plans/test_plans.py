@@ -14,7 +14,7 @@ from oban.engines.postgres.connections.session import PLAN_AGE
 from oban.engines.postgres.statements import PREPARED, PostgresOperation, Statement
 from oban.engines.values import Keep, Pulse, Report, Sighting
 from oban.job import Job
-from oban.limits import QueueLimits
+from oban.limits import Partition, QueueLimits
 from oban.outcome import Ack, AttemptKey
 from oban.states import JobState
 
@@ -203,3 +203,30 @@ def test_a_jobs_life_is_few_changes_of_rows_and_index_entries(
     assert inserted.log_records / 100 <= 4
     assert claimed.log_records / 100 <= 6
     assert ended.log_records / len(mine) <= 6
+
+
+async def test_a_limited_claim_reads_few_jobs_however_many_wait_for_a_full_partition(
+    create_database: Callable[[], str],
+) -> None:
+    engine = PostgresEngine(dsn := create_database())
+    partition = Partition.parse("partition", {"by": {"args": "tenant"}})
+    limits = QueueLimits(2, partition=partition)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        install(connection)
+    await engine.execute(engine.register(PRODUCER, 60.0))
+    opening = engine.open_limits("q1", partition, {}, overrule=True)
+    await engine.execute(opening)
+    tenants = ["full"] * 20_000 + ["other"] * 2
+    await engine.execute(
+        engine.insert([Job(worker="w", queue="q1", args={"tenant": each}) for each in tenants])
+    )
+    await engine.close()
+    with psycopg.connect(dsn) as connection:
+        for wanted in (4, 0):
+            turn = next(engine.turn(PRODUCER, [], 100, None, limits).steps())
+            cursor = psycopg.RawCursor(connection)
+            rows = cursor.execute(turn.sql.numbered.encode(), turn.values).fetchall()
+            assert len(rows) - 1 == wanted
+        query = "select coalesce(idx_tup_fetch, 0) + seq_tup_read from pg_stat_xact_user_tables"
+        ((read,),) = connection.execute(f"{query} where relname = 'oban_jobs'").fetchall()
+    assert read < 100
