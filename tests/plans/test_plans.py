@@ -230,3 +230,17 @@ async def test_a_limited_claim_reads_few_jobs_however_many_wait_for_a_full_parti
         query = "select coalesce(idx_tup_fetch, 0) + seq_tup_read from pg_stat_xact_user_tables"
         ((read,),) = connection.execute(f"{query} where relname = 'oban_jobs'").fetchall()
     assert read < 100
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("count", [1_000, 20_000])
+def test_a_turn_reads_no_whole_table_however_small(
+    create_database: Callable[[], str], count: int, mode: PlanMode
+) -> None:
+    with psycopg.connect(create_database(), autocommit=True) as connection:
+        install(connection)
+        for _ in range(count // 1_000):
+            run(connection, ENGINE.insert([Job(worker="Worker", queue="q1")] * 1_000))
+        for limits in (None, LIMITS):
+            for plan in plans(connection, ENGINE.turn(PRODUCER, [], 10, None, limits), mode):
+                assert plan.unguided == [], plan

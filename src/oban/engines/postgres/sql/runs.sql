@@ -76,12 +76,13 @@ ended as materialized (
 )
 
 -- part: answered
--- The ids of acks that were not saved, and of those among them that are to be sent again.
+-- The ids of acks that were not saved, and of those among them that are to be sent again. With a limit
+-- the row of each is looked for by its id: joined, the planner reads the whole of a table that is small.
 array(select id from unsaved) as unsaved,
   array(
     select unsaved.id from unsaved
-    where exists (
-      select from {prefix}.oban_jobs as job
+    where (
+      select true from {prefix}.oban_jobs as job
       where job.id = unsaved.id and job.attempt = unsaved.attempt
         and job.attempted_by[2] = cast(:uuid as text)
         and case job.state
@@ -89,6 +90,7 @@ array(select id from unsaved) as unsaved,
           when 'cancelled' then job.stopping_at is not null
           else false
         end
+      limit 1
     )
   ) as held
 
