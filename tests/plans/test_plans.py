@@ -233,7 +233,7 @@ async def test_a_limited_claim_reads_few_jobs_however_many_wait_for_a_full_parti
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
-@pytest.mark.parametrize("count", [1_000, 20_000])
+@pytest.mark.parametrize("count", [5_000, 20_000])
 def test_a_turn_reads_no_whole_table_however_small(
     create_database: Callable[[], str], count: int, mode: PlanMode
 ) -> None:
