@@ -5,11 +5,12 @@ from oban.job import Job
 from oban.oban import Oban
 from oban.outcome import Cancel, Discard, RateLimited, Record, Snooze
 from oban.states import JobState
-from oban.worker import Worker, job, worker
+from oban.worker import Hooks, Worker, job, worker
 
 __all__ = [
     "Cancel",
     "Discard",
+    "Hooks",
     "Job",
     "JobState",
     "Oban",

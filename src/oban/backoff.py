@@ -1,7 +1,11 @@
 """How long to wait before something that failed is tried again. Pure functions over numbers."""
 
 import random
+from collections.abc import Callable
 from typing import Final
+
+from oban.fields import Seconds, seconds
+from oban.job import Job
 
 MINIMUM: Final = 15
 STEPS: Final = 20
@@ -21,6 +25,28 @@ def default_backoff(attempt: int, max_attempts: int) -> float:
 def with_jitter(delay: float) -> float:
     """Add up to 10 %, so that jobs which failed together do not all return together."""
     return delay + delay * JITTER * random.random()  # noqa: S311  # spreads load, hides nothing
+
+
+Choice = Callable[[Job, BaseException], float]
+
+
+def linear(step: Seconds, *, most: Seconds = 86_400) -> Choice:
+    """For `retry_on`: `step` after the first attempt, twice that after the second, up to `most`."""
+    first, bound = seconds("step", step), seconds("most", most)
+    return lambda job, _: with_jitter(min(bound, first * max(job.attempt, 1)))
+
+
+def exponential(first: Seconds = MINIMUM, *, factor: float = 2.0, most: Seconds = 86_400) -> Choice:
+    """For `retry_on`: `first` after the first attempt, and `factor` times as long after each."""
+    start, bound = seconds("first", first), seconds("most", most)
+
+    def choose(job: Job, _: BaseException) -> float:
+        try:
+            return with_jitter(min(bound, start * factor ** (max(job.attempt, 1) - 1)))
+        except OverflowError:
+            return with_jitter(bound)
+
+    return choose
 
 
 #: The longest wait for a database that is away: its return is noticed soon.

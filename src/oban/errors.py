@@ -67,9 +67,11 @@ class ProcessDied(ObanError, RuntimeError):
 class RaisedInProcess(ObanError, RuntimeError):
     """The text is that of the error there; `told` is its message, type and traceback."""
 
-    def __init__(self, told: dict[str, str]) -> None:
+    def __init__(self, told: dict[str, str], rule: str | None = None) -> None:
         super().__init__(f"{told['error_type']}: {told['error_message']}")
         self.told = told
+        #: The name of the class by which its worker's policy decides, None where it does not.
+        self.rule = rule
 
 
 class SchemaError(ObanError):

@@ -1,7 +1,7 @@
 """Oban: the parts wired together, started and stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -44,6 +44,7 @@ from oban.running.resources import Factory, check_factories
 from oban.running.solitude import Solitude
 from oban.running.stager import Stager
 from oban.running.threads import Threads
+from oban.worker.hooks import clean_hooks
 
 STAGER_LABEL = "oban stager"
 #: Why nothing is heard while a node starts, or runs nothing.
@@ -62,6 +63,7 @@ class ObanOptions(TypedDict, total=False):
     cancel_grace_period: float | None
     process_pool_size: int | None
     resources: Mapping[str, Factory] | None
+    hooks: Iterable[object] | None
     listen_dsn: str | None
     worker_modules: Sequence[str] | None
     leadership: bool | None
@@ -88,6 +90,7 @@ class Oban(QueueControl):
         self, *, pool: AsyncConnectionPool[Any] | str | Engine, **options: Unpack[ObanOptions]
     ) -> None:
         factories = check_factories(options.pop("resources", None))
+        hooks = clean_hooks("hooks", options.pop("hooks", None))
         self.options = Options.parse(options)
         threads = Threads(f"oban {self.options.name}")
         super().__init__(
@@ -96,6 +99,7 @@ class Oban(QueueControl):
             Executor(
                 WorkerFinder(worker_modules=self.options.worker_modules),
                 Places(threads, Children(threads, self.options.process_pool_size), factories),
+                hooks,
             ),
         )
         self.queues: Queues | None = None

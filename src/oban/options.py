@@ -313,6 +313,8 @@ class Options(Part):
     process_pool_size: Annotated[int | None, Range(1, 1_024)] = None
     #: What is opened once for all jobs: names, and "module:function" of what opens each.
     resources: Mapping[str, str] = field(default_factory=dict)
+    #: What runs around every job: "module:object" for each.
+    hooks: tuple[str, ...] = ()
     #: Where to LISTEN when the pool's connections cannot, as behind PgBouncer.
     listen_dsn: Annotated[str | None, TEXT, SECRET] = field(default=None, repr=False)
     #: The modules a job's worker may be imported from; None leaves it to the application root.

@@ -37,7 +37,7 @@ RULES: Final[Mapping[str, Rule]] = {
     for name, rule in rules(part).items()
 }
 #: Options that are code, which workers refer to: no environment changes them.
-CODE: Final = frozenset({"name", "resources"})
+CODE: Final = frozenset({"name", "resources", "hooks"})
 #: The variables that are read.
 VARIABLES: Final[Mapping[str, str]] = {
     f"OBAN_{key.upper()}": key

@@ -495,6 +495,6 @@ def test_every_key_of_the_contract_is_one_of_ours() -> None:
         "dsn name node prefix leadership queues lifeline metrics pruner refresher scheduler stager "
         "pool_min_size pool_max_size pool_timeout pool_max_lifetime pool_max_idle pool_check "
         "shutdown_grace_period cancel_grace_period listen_dsn worker_modules limits "
-        "cron_modules cron_paths process_pool_size resources"
+        "cron_modules cron_paths process_pool_size resources hooks"
     )
     assert set(KEYS) == set(contract.split())

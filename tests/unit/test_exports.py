@@ -10,7 +10,7 @@ import oban
 
 PUBLIC = {
     "oban": {
-        "Cancel", "Discard", "Job", "JobState", "Oban",
+        "Cancel", "Discard", "Hooks", "Job", "JobState", "Oban",
         "RateLimited", "Record", "Snooze", "Worker",
         "current_job", "job", "worker",
     },

@@ -477,7 +477,10 @@ def keywords(**kwargs: int) -> None: ...
     [
         (lambda: loose_worker(qeue="x"), "@worker has no option 'qeue'; did you mean 'queue'"),
         (lambda: loose_job(prioritty=1), "@job has no option 'prioritty'; did you mean 'priority'"),
-        (lambda: loose_worker(zzz=1), "no option 'zzz'; it takes executor, oban, queue"),
+        (
+            lambda: loose_worker(zzz=1),
+            "no option 'zzz'; it takes cancel_on, discard_on, executor, hooks, oban, ",
+        ),
         (lambda: decorate(), "has no process; a worker has `process"),
         (lambda: loose_worker(type("Empty", (Worker,), {})), "has no process; a worker has"),
         (lambda: decorate(process=5), "cannot be a worker: .*not a callable"),

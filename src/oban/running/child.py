@@ -22,7 +22,7 @@ from oban.outcome import RateLimited
 from oban.running.crossing import read_job, write_error, write_outcome
 from oban.running.frames import workers_part
 from oban.running.resources import Factory, open_in_child
-from oban.worker import registered
+from oban.worker import Definition, registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Child:
         self.stack = ExitStack()
         self.resources: Mapping[str, Any] = {}
         self.trouble: str | None = None
+        #: Of the job that runs, or has run last.
+        self.definition: Definition | None = None
 
     def open(self, setup: Setup) -> None:
         try:
@@ -53,7 +55,8 @@ class Child:
         job, module = read_job(text)
         if module is not None and job.worker not in registered():
             import_module(module)  # the node has it; why it fails here the search below tells
-        definition = self.finder.find(job.worker)
+        self.definition = None
+        definition = self.definition = self.finder.find(job.worker)
         job.resources = self.resources
         CURRENT.set(job)
         try:
@@ -61,6 +64,10 @@ class Child:
             return asyncio.run(result_of(value)) if inspect.isawaitable(value) else value
         finally:
             CURRENT.set(None)
+
+    def rule_for(self, error: BaseException) -> str | None:
+        """What the node knows the rule for this error by; classes do not cross."""
+        return None if self.definition is None else self.definition.policy.name_for(error)
 
 
 CHILD: Final = Child()
@@ -95,7 +102,8 @@ def run_job(text: str) -> str:
     except RateLimited as asked:
         return write_outcome(asked)
     except BaseException as error:  # noqa: BLE001  # a job's failure of any kind is its own
-        return write_error(telemetry.describe_error(error, workers_part(error.__traceback__)))
+        told = telemetry.describe_error(error, workers_part(error.__traceback__))
+        return write_error(told, CHILD.rule_for(error))
 
 
 def close_child() -> None:

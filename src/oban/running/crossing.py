@@ -62,15 +62,15 @@ def readable(reason: object) -> str | None:
     return reason if reason is None or isinstance(reason, str) else repr(reason)
 
 
-def write_error(told: Mapping[str, object]) -> str:
-    return json.dumps({"error": told})
+def write_error(told: Mapping[str, object], rule: str | None = None) -> str:
+    return json.dumps({"error": told, "rule": rule})
 
 
 def read_outcome(text: str) -> Outcome | None:
     """What the worker returned. Raises RaisedInProcess for what it raised."""
     match json.loads(text):
-        case {"error": told}:
-            raise RaisedInProcess(told)
+        case {"error": told, "rule": rule}:
+            raise RaisedInProcess(told, rule)
         case {"record": encoded}:
             return Record.restore(encoded)
         case {"snooze": delay, "meta": meta}:

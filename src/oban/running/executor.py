@@ -3,8 +3,10 @@
 import asyncio
 import inspect
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from oban import telemetry
@@ -22,6 +24,8 @@ from oban.states import JobState
 from oban.text import bounded
 from oban.worker import Definition
 from oban.worker.execution import missed_deadline, timeout_of
+from oban.worker.hooks import Hook, run_inside
+from oban.worker.policy import Rule
 
 #: After so many tries on nodes that do not know its worker a job is discarded.
 MAX_UNKNOWN: Final = 20
@@ -32,9 +36,11 @@ BACKOFF_PATIENCE: Final = 5.0
 class Executor:
     """Executes runs. Total: whatever the worker does becomes an Ack. Never touches the database."""
 
-    def __init__(self, finder: WorkerFinder, places: Places) -> None:
+    def __init__(self, finder: WorkerFinder, places: Places, hooks: Sequence[Hook] = ()) -> None:
         self.finder = finder
         self.places = places
+        #: What runs around every job.
+        self.hooks = tuple(hooks)
 
     async def execute(self, run: Run) -> Ack:
         """Run the job and return how it ended.
@@ -68,7 +74,7 @@ class Executor:
             if run.is_abandoned():
                 raise
             failure = Failure(cancelled)
-            ack = await self.fail(run, failure)
+            ack = await self.fail(run, failure, definition)
             if run.stop is not None:
                 failure = None  # stopped as somebody asked, it has not failed
         except BaseException as error:  # noqa: BLE001  # foreign code
@@ -76,7 +82,7 @@ class Executor:
             if definition is None and isinstance(error, UnknownWorker):
                 ack = unknown_worker(run.job, error)
             else:
-                ack = await self.fail(run, failure)
+                ack = await self.fail(run, failure, definition)
                 if run.stop is not None and isinstance(error, ProcessDied):
                     failure = None  # so was this one, by killing its process
         finally:
@@ -91,27 +97,51 @@ class Executor:
         return self.finder.find(job.worker)
 
     async def call(self, definition: Definition, run: Run) -> Any:
+        if self.hooks or definition.hooks:
+            hooks = (*self.hooks, *definition.hooks)
+            return await run_inside(hooks, run.job, partial(self.place, definition, run))
+        return await self.place(definition, run)
+
+    async def place(self, definition: Definition, run: Run) -> Any:
         timeout = timeout_of(run.job, definition.timeout) if run.job.meta else definition.timeout
         if definition.executor == "async" and timeout is None:
             return await definition.call(run.job)
         return await self.places.call(definition, run, timeout, self.finder)
 
-    async def fail(self, run: Run, failure: "Failure") -> Ack:
+    async def fail(self, run: Run, failure: "Failure", definition: Definition | None) -> Ack:
         """The Ack of an attempt that raised."""
         job = run.job
         if run.stop is StopReason.SHUTDOWN:
             return given_back(job)
         if run.stop is StopReason.CANCELLED:
             return acknowledge(job, JobState.CANCELLED, error=failure.text)
-        delay = await self.backoff(job) if job.attempt < job.max_attempts else None
-        return failed(job, failure, delay)
+        rule = None
+        if definition is not None and definition.policy:
+            rule = definition.policy.rule_for(failure.error)
+        match rule and rule.fate:
+            case "cancel":
+                return acknowledge(job, JobState.CANCELLED, error=failure.text)
+            case "discard":
+                return acknowledge(job, JobState.DISCARDED, error=failure.text)
+            case "snooze":
+                delay = await self.backoff(job, definition, failure.error, rule)
+                return snoozed(job, delay, error=failure.text)
+        if job.attempt >= job.max_attempts:
+            return failed(job, failure)
+        return failed(job, failure, await self.backoff(job, definition, failure.error, rule))
 
-    async def backoff(self, job: Job) -> float:
-        """Seconds until the next try; the default wherever the worker's own cannot be used."""
+    async def backoff(
+        self, job: Job, definition: Definition | None, raised: BaseException, rule: Rule | None
+    ) -> float:
+        """Seconds until the next try: by the rule for what was raised, else the worker's own.
+
+        The default wherever neither can be used.
+        """
         default = default_backoff(job.attempt, job.max_attempts)
         try:
-            definition = self.find(job)
-            if definition.backoff is None:
+            if rule is not None and (chosen := rule.seconds(job, raised)) is not None:
+                return chosen
+            if definition is None or definition.backoff is None:
                 return default
             given = definition.backoff(job)
             if inspect.isawaitable(given):
@@ -137,22 +167,10 @@ def conclude(job: Job, value: object) -> Ack:
                 job, JobState.COMPLETED, meta={"recorded": True, "return": value.encoded}
             )
         case Snooze():
-            return acknowledge(
-                job,
-                JobState.SCHEDULED,
-                delay=seconds("seconds", value.seconds),
-                meta={**(value.meta or {}), "snoozed": count(job, "snoozed") + 1},
-                counted=False,
-            )
+            return snoozed(job, seconds("seconds", value.seconds), meta=value.meta or {})
         case RateLimited():
-            return acknowledge(
-                job,
-                JobState.SCHEDULED,
-                delay=value.retry_after,
-                meta={"snoozed": count(job, "snoozed") + 1},
-                counted=False,
-                slows={"seconds": value.retry_after, "limit": value.limit},
-            )
+            slows = {"seconds": value.retry_after, "limit": value.limit}
+            return snoozed(job, value.retry_after, slows=slows)
         case Cancel():
             return acknowledge(job, JobState.CANCELLED, error=reason(value.reason))
         case Discard():
@@ -189,6 +207,14 @@ def failed(job: Job, failure: Failure, delay: float | None = None) -> Ack:
     if delay is None:
         delay = default_backoff(job.attempt, job.max_attempts)
     return acknowledge(job, JobState.RETRYABLE, error=failure.text, delay=delay)
+
+
+def snoozed(
+    job: Job, delay: float, *, meta: Mapping[str, Any] = MappingProxyType({}), **details: Any
+) -> Ack:
+    """Runs again in `delay` seconds, and this attempt does not count."""
+    noted = {**meta, "snoozed": count(job, "snoozed") + 1}
+    return acknowledge(job, JobState.SCHEDULED, delay=delay, meta=noted, counted=False, **details)
 
 
 def given_back(job: Job) -> Ack:

@@ -6,6 +6,7 @@ a function's arguments are stored, `jobs` how jobs are built and enqueued.
 
 from oban.worker.decorators import Worker, job, worker
 from oban.worker.definition import Definition, forget, registered
+from oban.worker.hooks import Hooks
 from oban.worker.jobs import ClassJobs, FunctionJobs
 from oban.worker.naming import require_importable
 from oban.worker.options import LATER_OPTIONS, JobOptions
@@ -18,6 +19,7 @@ __all__ = [
     "FunctionCalls",
     "FunctionJobs",
     "FunctionWorker",
+    "Hooks",
     "JobOptions",
     "Worker",
     "forget",

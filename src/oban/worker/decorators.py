@@ -10,10 +10,12 @@ from oban.job import Job
 from oban.periodic import CronOption, parse_all
 from oban.worker.arguments import Arguments
 from oban.worker.definition import Definition, is_async, refuse_generator, register
-from oban.worker.execution import Place, clean_place, clean_timeout
+from oban.worker.execution import clean_place, clean_timeout
+from oban.worker.hooks import clean_hooks, hooked, own_hooks
 from oban.worker.jobs import ClassJobs, FunctionJobs
 from oban.worker.naming import stored_name
-from oban.worker.options import JobOptions, check_options, settle
+from oban.worker.options import WORKER_ONLY, JobOptions, WorkerOptions, check_options, settle
+from oban.worker.policy import clean_policy
 from oban.worker.signatures import FunctionWorker
 
 
@@ -33,8 +35,7 @@ def worker(
     *,
     oban: str = "Oban",
     cron: CronOption | None = None,
-    executor: Place | None = None,
-    **options: Unpack[JobOptions],
+    **options: Unpack[WorkerOptions],
 ) -> Callable[[type[W]], type[W]]: ...
 def worker(
     cls: Any = None,
@@ -42,7 +43,6 @@ def worker(
     *,
     oban: str = "Oban",
     cron: CronOption | None = None,
-    executor: Place | None = None,
     **options: Any,
 ) -> Any:
     """Make the class a worker: its `process(job)` runs the jobs stored under its name.
@@ -52,16 +52,19 @@ def worker(
     made without arguments; so does each call of `backoff(job)`. `options` are those its jobs have
     unless they are enqueued with others. `cron` enqueues jobs by the calendar: an expression, a
     table with `expr` and more, or a list of those. `executor` says where `process` runs: "async",
-    "thread" or "process". Raises TypeError for an option that does not exist, InvalidOption for a
+    "thread" or "process"; `hooks` what runs around it, beside methods of its own with those names;
+    `retry_on`, `discard_on`, `cancel_on` and `snooze_on` what becomes of a job by what it raised.
+    Raises TypeError for an option that does not exist, InvalidOption for a
     crontab that is wrong or a place where it cannot run, InvalidJob for a value it cannot have.
 
     Type checkers see the added methods when the class says `class Mailer(Worker)`, since a
     decorator cannot add to a type.
     """
+    own = own_options(options)
     checked = settings("@worker", oban, options)
 
     def decorate(cls: type[W]) -> type[W]:
-        definition = class_definition(cls, oban, checked, cron, executor)
+        definition = class_definition(cls, oban, checked, cron, own)
         cls.__oban_jobs__ = ClassJobs(definition)  # type: ignore[attr-defined]
         for name in METHODS:
             if not any(name in vars(each) for each in cls.__mro__):
@@ -79,8 +82,7 @@ def job(
     *,
     oban: str = "Oban",
     cron: CronOption | None = None,
-    executor: Place | None = None,
-    **options: Unpack[JobOptions],
+    **options: Unpack[WorkerOptions],
 ) -> Callable[[Callable[P, R]], FunctionWorker[P, R]]: ...
 def job(
     function: Any = None,
@@ -88,7 +90,6 @@ def job(
     *,
     oban: str = "Oban",
     cron: CronOption | None = None,
-    executor: Place | None = None,
     **options: Any,
 ) -> Any:
     """Make the function a worker: a job is a call of it, kept for later.
@@ -98,10 +99,11 @@ def job(
     `enqueue_many_sync` (which take dicts of arguments by name) and `options`. Only the arguments
     that are given are stored; a default is the one it has when the job runs.
     """
+    own = own_options(options)
     checked = settings("@job", oban, options)
 
     def decorate(function: Callable[P, R]) -> FunctionWorker[P, R]:
-        jobs = function_jobs(function, oban, checked, cron, executor)
+        jobs = function_jobs(function, oban, checked, cron, own)
         try:
             for name in METHODS:
                 setattr(function, name, getattr(jobs, name))
@@ -203,7 +205,12 @@ def jobs_of(cls: type) -> ClassJobs:
 def settings(owner: str, oban: object, options: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(oban, str) or not oban:
         raise InvalidOption(f"{owner} is given oban={oban!r:.80}; it is the name of an Oban")
-    return check_options(owner, options, also=("oban", "executor"))
+    return check_options(owner, options, also=("oban", *WORKER_ONLY))
+
+
+def own_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out what is the worker's alone to say."""
+    return {name: options.pop(name) for name in WORKER_ONLY if name in options}
 
 
 def of_jobs(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +223,7 @@ def class_definition(
     oban: str,
     options: Mapping[str, Any],
     cron: CronOption | None,
-    executor: Place | None,
+    own: Mapping[str, Any],
 ) -> Definition:
     given: object = cls
     if not inspect.isclass(given):
@@ -230,14 +237,20 @@ def class_definition(
         )
     process: object = cls.process
     refuse_generator(f"{name}.process", process)
+    place = clean_place(name, own.get("executor"), is_async=is_async(process))
+    call = method(cls, name, "process")
+    if own_hooks(name, cls, is_async=is_async(process)):
+        call = hooked(cls, is_async=is_async(process))
     return Definition(
         name=name,
         options=settle(name, of_jobs(options)),
         oban=oban,
         is_async=is_async(process),
-        executor=clean_place(name, executor, is_async=is_async(process)),
+        executor=place,
         timeout=clean_timeout(options.get("timeout")),
-        call=method(cls, name, "process"),
+        hooks=clean_hooks(f"hooks of {name}", own.get("hooks")),
+        policy=clean_policy(name, own),
+        call=call,
         backoff=None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff"),
         cron=parse_all(name, cron),
     )
@@ -271,7 +284,7 @@ def function_jobs(
     oban: str,
     options: Mapping[str, Any],
     cron: CronOption | None,
-    executor: Place | None,
+    own: Mapping[str, Any],
 ) -> FunctionJobs:
     if inspect.isclass(function):
         raise TypeError(f"@job is for a function, got {function!r:.80}; use @worker for a class")
@@ -294,8 +307,10 @@ def function_jobs(
         options=settle(name, of_jobs(options)),
         oban=oban,
         is_async=is_async(function),
-        executor=clean_place(name, executor, is_async=is_async(function)),
+        executor=clean_place(name, own.get("executor"), is_async=is_async(function)),
         timeout=clean_timeout(options.get("timeout")),
+        hooks=clean_hooks(f"hooks of {name}", own.get("hooks")),
+        policy=clean_policy(name, own),
         call=call,
         cron=parse_all(name, cron),
     )

@@ -11,7 +11,11 @@ from typing import Any, Final, Self
 from oban.job import Job
 from oban.periodic import Periodic
 from oban.worker.execution import Place, mark
+from oban.worker.hooks import Hook
 from oban.worker.options import TIMES, job_fields, merge, settle
+from oban.worker.policy import Policy
+
+NO_POLICY: Final = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,10 @@ class Definition:
     executor: Place = "async"
     #: Seconds that an attempt may take, unless the job says otherwise.
     timeout: float | None = None
+    #: What runs around `call`, from the outside in.
+    hooks: tuple[Hook, ...] = ()
+    #: What becomes of a job by what it raised.
+    policy: Policy = NO_POLICY
     #: When its jobs are enqueued by the calendar.
     cron: tuple[Periodic, ...] = ()
 

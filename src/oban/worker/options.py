@@ -12,7 +12,9 @@ from oban.fields import Seconds, clean_integer
 from oban.job import Job, due_at
 from oban.limits import LIMITS, clean_limits
 from oban.unique import Unique, UniqueOptions
-from oban.worker.execution import mark
+from oban.worker.execution import Place, mark
+from oban.worker.policy import OPTIONS as POLICY
+from oban.worker.policy import Delays, Some
 
 
 class JobOptions(TypedDict, total=False):
@@ -30,7 +32,20 @@ class JobOptions(TypedDict, total=False):
     deadline: Seconds | datetime | None
 
 
+class WorkerOptions(JobOptions, total=False):
+    """The options of a decorator: those of its jobs, and what is its worker's alone to say."""
+
+    executor: Place | None
+    hooks: Iterable[object] | None
+    retry_on: Some | Delays | None
+    discard_on: Some | None
+    cancel_on: Some | None
+    snooze_on: Delays | None
+
+
 OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
+#: Named in no row: what they say is code.
+WORKER_ONLY: Final = ("executor", "hooks", *POLICY)
 
 clean_weight: Final = clean_integer(1, 1_000_000_000)
 
@@ -42,10 +57,6 @@ TIMES: Final = frozenset({"timeout", "deadline"})
 
 #: Options that are named in the documentation of later versions, and what they will do.
 LATER_OPTIONS: Final[Mapping[str, str]] = {
-    "retry_on": "choose the backoff by exception",
-    "discard_on": "discard by exception",
-    "cancel_on": "cancel by exception",
-    "snooze_on": "snooze by exception",
     "encrypted": "keep the arguments secret in the database",
     "aliases": "run jobs stored under a worker's former name",
 }
@@ -65,10 +76,10 @@ def check_options(
         if name in OPTION_NAMES:
             if value is not None or name not in TIMES:
                 known[name] = value
-        elif name == "executor":
+        elif name in WORKER_ONLY:
             raise TypeError(
-                f"{owner} has no option 'executor' here: where code runs is its worker's to say; "
-                "give it to @worker or @job"
+                f"{owner} has no option {name!r} here: it is about code, and so its worker's to "
+                "say; give it to @worker or @job"
             )
         elif name not in LATER_OPTIONS:
             raise TypeError(f"{owner} has no option {name!r}; {advice(name, sorted(also))}{hint}")
