@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from oban import Cancel, Discard, Job, Record, Snooze, Worker, current_job, job, worker
+from oban import Cancel, Discard, Job, RateLimited, Record, Snooze, Worker, current_job, job, worker
 
 
 @worker(queue="children", executor="process", max_attempts=2)
@@ -23,6 +23,24 @@ class Awaiting(Worker):
     async def process(self, job: Job) -> Any:
         await asyncio.sleep(0)
         return Record([os.getpid(), seen()])
+
+
+class Throttled(RuntimeError): ...
+
+
+@worker(queue="children", executor="process", discard_on=LookupError, snooze_on={Throttled: 60})
+class Judged(Worker):
+    def before_process(self, job: Job) -> None:
+        self.pid = os.getpid()
+
+    def process(self, job: Job) -> Any:
+        if job.args["raise"] == "key":
+            raise KeyError("gone")
+        if job.args["raise"] == "throttled":
+            raise Throttled
+        if job.args["raise"] == "limited":
+            raise RateLimited(60)
+        return Record(self.pid == os.getpid())
 
 
 @job(queue="children", executor="process")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.faults.processes import PYTHON, Process
-from tests.running.in_processes import Awaiting, Child, broken, model, session, whoami
+from tests.running.in_processes import Awaiting, Child, Judged, broken, model, session, whoami
 from tests.running.support import Running, eventually, named, reached
 
 from oban import Job, Oban, job
@@ -308,3 +308,17 @@ async def test_the_testing_helpers_run_jobs_in_children(client: Oban) -> None:
     await client.enqueue(Child.new({"do": "kill"}))
     counts = await drain_queue("children", with_safety=True)
     assert (counts["completed"], counts["retryable"]) == (1, 1)
+
+
+async def test_hooks_and_the_policy_of_a_worker_hold_in_its_child(running: Running) -> None:
+    async with running(queues=CHILDREN, process_pool_size=1) as oban:
+        jobs = [
+            await oban.enqueue(Judged.new({"raise": what}))
+            for what in ("key", "throttled", "limited", "nothing")
+        ]
+        key, throttled, limited, nothing = await ended(oban, *jobs)
+    assert (key.state, throttled.state, limited.state) == ("discarded", "scheduled", "scheduled")
+    assert "KeyError: 'gone'" in error(key)
+    assert (throttled.attempt, throttled.meta["snoozed"]) == (0, 1)
+    assert (limited.attempt, limited.errors) == (0, [])
+    assert nothing.recorded() is True

@@ -21,6 +21,7 @@ WARNINGS = frozenset(
     {
         "oban.job.bad_backoff",
         "oban.job.deadline",
+        "oban.job.hook_failed",
         "oban.job.retry_conflict",
         "oban.job.timeout",
         "oban.job.unique_lost",

@@ -16,7 +16,8 @@ Fate = Literal["retry", "discard", "cancel", "snooze"]
 #: or what gives them for the job and what it raised.
 Delay = Seconds | Sequence[Seconds] | Callable[[Job, Any], Seconds]
 Some = type[BaseException] | Iterable[type[BaseException]]
-#: Classes or tuples of them, each with its `Delay`. Said so, type checkers refuse dicts with keys of both kinds.
+#: Classes or tuples of them, each with its `Delay`. Said so, type checkers refuse dicts that have
+#: keys of both kinds.
 Delays = Mapping[Any, Any]
 
 OPTIONS: Final[Mapping[str, Fate]] = {
