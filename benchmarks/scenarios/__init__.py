@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from benchmarks.scenarios.bulk import Bulk
 from benchmarks.scenarios.bulk_million import BulkMillion
 from benchmarks.scenarios.commits import Commits
+from benchmarks.scenarios.cpu_bound import CpuBound
 from benchmarks.scenarios.drain import Drain10, Drain100, FourProcesses, TwoProcesses
 from benchmarks.scenarios.enqueue_concurrent import EnqueueConcurrent
 from benchmarks.scenarios.enqueue_one import EnqueueOne
@@ -56,6 +57,7 @@ SCENARIOS: Sequence[Scenario] = (
     Isolation(),
     UniqueOne(),
     UniqueBulk(),
+    CpuBound(),
     LimitsGlobal(),
     LimitsShared(),
     LimitsPartitions(),
