@@ -15,13 +15,13 @@ from benchmarks.scenarios.scenario import Part, Scenario
 
 PROGRAM: Final = Path(__file__).parent.parent / "systems" / "cpu_bound.py"
 CHILDREN: Final = 2
-#: Jobs a second that a child may run, at most.
-RATE: Final = 250
+#: Jobs a second that a child may run, about.
+RATE: Final = 60
 
 
 class CpuBound(Scenario):
     name = "cpu_bound"
-    title = "jobs of some ms of computing, in two child processes"
+    title = "jobs of 20 ms of computing, in two child processes"
     group = "Controls"
     unit = "of a bare process pool"
     quick: ClassVar[Part] = "ours"

@@ -228,7 +228,7 @@ async def test_where_the_way_is_littered_claims_begin_behind_the_last_and_miss_n
 async def test_where_a_queue_begins_holds_for_a_moment(
     running: Running, client: Oban, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
-    monkeypatch.setattr("oban.running.turns.START_AGE", 0.3)
+    monkeypatch.setattr("oban.running.turns.START_AGE", 1.5)
     async with running(queues={"default": 1}, stager={"interval": 3600}) as oban:
         await reached(oban, await client.enqueue(Noting.new({"n": 1})), "completed")
         (producer,) = oban.queue_loops()
@@ -240,6 +240,6 @@ async def test_where_a_queue_begins_holds_for_a_moment(
         if known == "the way is free":
             producer.hear_head(Head(beyond, 0.0))
         else:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.5)
             producer.wake()
         await reached(oban, job, "completed")

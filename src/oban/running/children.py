@@ -5,9 +5,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from oban.errors import NotStarted, ProcessDied, RaisedInProcess
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Seconds that a child may take to start, and to close what it has opened.
 STARTING: Final = 60.0
 CLOSING: Final = 3.0
+#: Seconds in which the pool tells how a child has ended.
+TELLING: Final = 0.5
 NEEDS_PEBBLE: Final = (
     'executor="process" needs the package pebble; install it with: pip install "oban[process]"'
 )
@@ -111,6 +113,8 @@ class ChildProcess:
         self.pool: ProcessPool | None = None
         self.pid: int | None = None
         self.dead = False
+        #: Becomes readable when it dies, where the system has such a thing.
+        self.pidfd: int | None = None
         #: Held while it is started, and while it is cleaned up after it.
         self.guard = threading.Lock()
         #: Resolved when what was asked last is over, one way or the other.
@@ -131,6 +135,7 @@ class ChildProcess:
         try:
             async with asyncio.timeout(STARTING):
                 self.pid, trouble = await self.call(is_ready)
+            self.pidfd = open_pidfd(self.pid)
         except TimeoutError:
             raise ProcessDied(f"the child process was not up after {STARTING:g} seconds") from None
         except ProcessDied as error:
@@ -183,20 +188,43 @@ class ChildProcess:
 
         try:
             answer = self.pool.schedule(function, args)
-            # The pool takes an exit with code 0 for an orderly end, and the answer never comes.
-            # Whoever takes its place does this, which stands behind.
-            fence = self.pool.schedule(os.getpid)
+            answer.add_done_callback(tell)
+            if self.pidfd is None:
+                # Whoever takes its place after an exit with code 0 does this, which stands behind.
+                self.pool.schedule(os.getpid).add_done_callback(tell)
         except RuntimeError:
             raise self.died("it had ended before") from None
-        answer.add_done_callback(tell)
-        fence.add_done_callback(tell)
-        await ended
+        with self.watched(loop, ended):
+            await ended
         if not answer.done():
             raise self.died("it was killed by SIGKILL" if self.dead else "it exited with code 0")
         error = answer.exception()
         if error is not None:
             raise self.died(how_it_ended(error))
         return answer.result()
+
+    @contextmanager
+    def watched(
+        self, loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]"
+    ) -> Iterator[None]:
+        """Notice an end that the pool keeps to itself: it takes an exit with code 0 for an order.
+
+        Then the answer never comes. Of every other end the pool tells within a moment.
+        """
+        if self.pidfd is None:
+            yield
+            return
+        fd = self.pidfd
+
+        def gone() -> None:
+            loop.remove_reader(fd)
+            loop.call_later(TELLING, resolve, ended)
+
+        loop.add_reader(fd, gone)
+        try:
+            yield
+        finally:
+            loop.remove_reader(fd)
 
     def died(self, how: str) -> ProcessDied:
         self.dead = True
@@ -226,6 +254,16 @@ class ChildProcess:
             if self.pool is not None:
                 self.pool.stop()  # type: ignore[no-untyped-call]  # as it is written there
                 self.pool.join()
+            if self.pidfd is not None:
+                os.close(self.pidfd)
+                self.pidfd = None
+
+
+def open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not of this system, or not allowed here
+        return None
 
 
 def resolve(ended: "asyncio.Future[None]") -> None:
