@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from oban import recorded
 from oban.errors import InvalidJob
@@ -20,9 +20,19 @@ from oban.fields import (
 from oban.states import JobState
 from oban.unique import Unique, UniqueOptions
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    #: What the arguments are, for type checkers: in the table they are always a dict.
+    A = TypeVar("A", default=dict[str, Any])
+else:
+    from typing import TypeVar
+
+    A = TypeVar("A")
+
 
 @dataclass(slots=True, kw_only=True, repr=False)
-class Job:
+class Job(Generic[A]):
     """One unit of work.
 
     Building one validates it and raises `InvalidJob` (a ValueError) naming field and value; rows
@@ -31,7 +41,7 @@ class Job:
     """
 
     worker: str
-    args: dict[str, Any] = field(default_factory=dict)
+    args: A = field(default_factory=dict)  # type: ignore[assignment]
     queue: str = "default"
     state: JobState = JobState.AVAILABLE
     priority: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from oban.errors import InvalidOption
-from oban.job import Job
+from oban.job import A, Job
 from oban.periodic import CronOption, parse_all
 from oban.worker.arguments import Arguments
 from oban.worker.definition import Definition, is_async, refuse_generator, register
@@ -20,7 +20,7 @@ from oban.worker.signatures import FunctionWorker
 
 
 class HasProcess(Protocol):
-    def process(self, job: Job, /) -> Any: ...
+    def process(self, job: Any, /) -> Any: ...
 
 
 W = TypeVar("W", bound=HasProcess)
@@ -117,7 +117,7 @@ def job(
     return decorate if function is None else decorate(function)
 
 
-class Worker(Protocol):
+class Worker(Protocol[A]):
     """A class worker, for type checkers and as a base: `@worker() class Mailer(Worker): ...`.
 
     `async def process` runs on the event loop, `def process` in a thread, and either in a child
@@ -126,17 +126,17 @@ class Worker(Protocol):
     """
 
     @abstractmethod
-    def process(self, job: Job, /) -> Any: ...
+    def process(self, job: Job[A], /) -> Any: ...
 
     @classmethod
-    def new(cls, args: Mapping[str, Any] | None = None, /, **options: Unpack[JobOptions]) -> Job:
+    def new(cls, args: A | None = None, /, **options: Unpack[JobOptions]) -> Job:
         """Build a job and enqueue nothing."""
         return jobs_of(cls).new(args, **options)
 
     @classmethod
     async def enqueue(
         cls,
-        args: Mapping[str, Any] | None = None,
+        args: A | None = None,
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -147,7 +147,7 @@ class Worker(Protocol):
     @classmethod
     def enqueue_sync(
         cls,
-        args: Mapping[str, Any] | None = None,
+        args: A | None = None,
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -157,7 +157,7 @@ class Worker(Protocol):
     @classmethod
     async def enqueue_many(
         cls,
-        many: Iterable[Mapping[str, Any]],
+        many: Iterable[A],
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -168,7 +168,7 @@ class Worker(Protocol):
     @classmethod
     def enqueue_many_sync(
         cls,
-        many: Iterable[Mapping[str, Any]],
+        many: Iterable[A],
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -176,7 +176,7 @@ class Worker(Protocol):
         return jobs_of(cls).enqueue_many_sync(many, conn, **options)
 
     @classmethod
-    def options(cls, **options: Unpack[JobOptions]) -> ClassJobs:
+    def options(cls, **options: Unpack[JobOptions]) -> ClassJobs[A]:
         """The same ways to make jobs, which then have these options."""
         return jobs_of(cls).options(**options)
 
@@ -192,7 +192,7 @@ METHODS: Final = (
 )
 
 
-def jobs_of(cls: type) -> ClassJobs:
+def jobs_of(cls: type) -> ClassJobs[Any]:
     jobs = vars(cls).get("__oban_jobs__")
     if not isinstance(jobs, ClassJobs):
         raise TypeError(

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Unpack
+from typing import Any, Final, Generic, Unpack
 
 from oban import instances
 from oban.instances import Instance
-from oban.job import Job
+from oban.job import A, Job
 from oban.worker.arguments import Arguments
 from oban.worker.definition import Definition
 from oban.worker.options import JobOptions, check_options
@@ -16,18 +16,18 @@ ARGS_HINT: Final = "; the job's own arguments are one dict, given first: new({..
 
 
 @dataclass(frozen=True, slots=True)
-class ClassJobs:
+class ClassJobs(Generic[A]):
     """Jobs of a class worker, their arguments given as a dict."""
 
     definition: Definition
 
-    def new(self, args: Mapping[str, Any] | None = None, /, **options: Unpack[JobOptions]) -> Job:
+    def new(self, args: A | None = None, /, **options: Unpack[JobOptions]) -> Job:
         known = check_options(self.definition.name, options, hint=ARGS_HINT)
         return self.definition.build(args, known)
 
     async def enqueue(
         self,
-        args: Mapping[str, Any] | None = None,
+        args: A | None = None,
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -37,7 +37,7 @@ class ClassJobs:
 
     def enqueue_sync(
         self,
-        args: Mapping[str, Any] | None = None,
+        args: A | None = None,
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -47,7 +47,7 @@ class ClassJobs:
 
     async def enqueue_many(
         self,
-        many: Iterable[Mapping[str, Any]],
+        many: Iterable[A],
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -57,7 +57,7 @@ class ClassJobs:
 
     def enqueue_many_sync(
         self,
-        many: Iterable[Mapping[str, Any]],
+        many: Iterable[A],
         /,
         conn: object = None,
         **options: Unpack[JobOptions],
@@ -65,10 +65,10 @@ class ClassJobs:
         jobs = self.new_many(many, options)
         return instance_of(self.definition).enqueue_many_sync(jobs, conn=conn)
 
-    def options(self, **options: Unpack[JobOptions]) -> "ClassJobs":
+    def options(self, **options: Unpack[JobOptions]) -> "ClassJobs[A]":
         return ClassJobs(self.definition.with_options(check_options(self.definition.name, options)))
 
-    def new_many(self, many: Iterable[Mapping[str, Any]], options: JobOptions) -> list[Job]:
+    def new_many(self, many: Iterable[A], options: JobOptions) -> list[Job]:
         jobs = self.options(**options)
         return [jobs.new(args) for args in many]
 
