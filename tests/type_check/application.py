@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import assert_type
+from typing import TypedDict, assert_type
 
 from oban import Cancel, Job, Oban, Record, Worker, current_job, job, worker
 
@@ -89,6 +90,35 @@ def with_classes() -> None:
     assert isinstance(anything, ReportWorker)
 
 
+@dataclass
+class Invoice:
+    to: str
+    total: int = 0
+
+
+class Parcel(TypedDict):
+    weight: float
+
+
+@worker(discard_on=ValueError, retry_on={OSError: 5, (KeyError, EOFError): [1, 2]})
+class InvoiceWorker(Worker[Invoice]):
+    async def process(self, job: Job[Invoice]) -> str:
+        return job.args.to
+
+
+@worker()
+class ParcelWorker(Worker[Parcel]):
+    def process(self, job: Job[Parcel]) -> float:
+        return job.args["weight"]
+
+
+def with_types() -> None:
+    assert_type(InvoiceWorker.new(Invoice("ada")), Job)
+    InvoiceWorker.options(priority=1).new(Invoice("ada"))
+    ParcelWorker.new({"weight": 1.0})
+    ParcelWorker.options(priority=1).new({"weight": 1.0})
+
+
 class SpecialMailer(MailerWorker):
     async def process(self, job: Job) -> Record:
         return Record(1)
@@ -121,4 +151,5 @@ async def awaited() -> None:
 if __name__ == "__main__":
     with_classes()
     with_functions()
+    with_types()
     asyncio.run(awaited())

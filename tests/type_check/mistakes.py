@@ -1,6 +1,15 @@
 """What a type checker is to refuse. Strict mypy also reports an ignore that hides no error."""
 
-from tests.type_check.application import MailerWorker, PlainWorker, fetch, send_email
+from tests.type_check.application import (
+    Invoice,
+    InvoiceWorker,
+    MailerWorker,
+    Parcel,
+    ParcelWorker,
+    PlainWorker,
+    fetch,
+    send_email,
+)
 
 from oban import Job, Oban, Worker, job, worker
 
@@ -23,6 +32,20 @@ def with_classes() -> None:
     MailerWorker.options(priority=1).new(5)  # type: ignore[arg-type]
     MailerWorker().backoff("job")  # type: ignore[arg-type]
     PlainWorker.new({})  # type: ignore[attr-defined]
+
+
+def with_types() -> None:
+    InvoiceWorker.new(Invoice(to=5))  # type: ignore[arg-type]
+    InvoiceWorker.new(Invoice(too="ada"))  # type: ignore[call-arg]
+    InvoiceWorker.new({"to": "ada"})  # type: ignore[arg-type]
+    InvoiceWorker.options(priority=1).new({"to": "ada"})  # type: ignore[arg-type]
+    InvoiceWorker.enqueue_many_sync([Parcel(weight=1)])  # type: ignore[list-item]
+    ParcelWorker.new({"wieght": 1.0})  # type: ignore[arg-type]
+    ParcelWorker.enqueue_sync({"weight": "heavy"})  # type: ignore[arg-type]
+
+    @worker()
+    class OtherType(Worker[Invoice]):
+        def process(self, job: Job[Parcel]) -> None: ...  # type: ignore[override]
 
 
 def with_functions() -> None:

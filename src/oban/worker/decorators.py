@@ -17,6 +17,7 @@ from oban.worker.naming import stored_name
 from oban.worker.options import WORKER_ONLY, JobOptions, WorkerOptions, check_options, settle
 from oban.worker.policy import clean_policy
 from oban.worker.signatures import FunctionWorker
+from oban.worker.typed import TypedArgs, args_type
 
 
 class HasProcess(Protocol):
@@ -241,6 +242,16 @@ def class_definition(
     call = method(cls, name, "process")
     if own_hooks(name, cls, is_async=is_async(process)):
         call = hooked(cls, is_async=is_async(process))
+    backoff = None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff")
+    typed = None
+    if (kind := args_type(cls, Worker)) is not None:
+        typed = TypedArgs(name, kind)
+        call = typed.around(call, is_async=is_async(process))
+        backoff = None if backoff is None else typed.around_backoff(backoff)
+    entries = parse_all(name, cron)
+    if typed is not None:
+        for entry in entries:
+            typed.stored(entry.args)
     return Definition(
         name=name,
         options=settle(name, of_jobs(options)),
@@ -251,8 +262,9 @@ def class_definition(
         hooks=clean_hooks(f"hooks of {name}", own.get("hooks")),
         policy=clean_policy(name, own),
         call=call,
-        backoff=None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff"),
-        cron=parse_all(name, cron),
+        backoff=backoff,
+        typed=typed,
+        cron=entries,
     )
 
 

@@ -14,6 +14,7 @@ from oban.worker.execution import Place, mark
 from oban.worker.hooks import Hook
 from oban.worker.options import TIMES, job_fields, merge, settle
 from oban.worker.policy import Policy
+from oban.worker.typed import TypedArgs
 
 NO_POLICY: Final = Policy()
 
@@ -37,6 +38,8 @@ class Definition:
     executor: Place = "async"
     #: Seconds that an attempt may take, unless the job says otherwise.
     timeout: float | None = None
+    #: What the arguments of its jobs are, where that is said.
+    typed: TypedArgs | None = None
     #: What runs around `call`, from the outside in.
     hooks: tuple[Hook, ...] = ()
     #: What becomes of a job by what it raised.
@@ -48,7 +51,11 @@ class Definition:
         """Make a job. `options` were checked by name; the job validates every value."""
         merged = merge(self.options, options) if options else self.options
         fields = job_fields(merged)
-        own_args: Any = {} if args is None else dict(args) if isinstance(args, Mapping) else args
+        own_args: Any = args
+        if self.typed is not None:
+            own_args = self.typed.stored(args)
+        elif args is None or isinstance(args, Mapping):
+            own_args = dict(args or {})
         job = Job(worker=self.name, args=own_args, **fields)
         if "meta" in self.options and "meta" not in options:
             job.meta = copy.deepcopy(job.meta)  # the next job's is not this one's to change
