@@ -67,6 +67,8 @@ class Client:
             (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
             return inserted
         refuse_unimportable([require_job(job)])
+        if job.private:
+            (job,) = self.executor.vault.seal([job])
         if job.unique is not None:  # which may have to wait for its key: others need not
             return (await self.insert([job], notify))[0]
         return await self.sharing.enqueue(job, notify=notify)
@@ -121,10 +123,11 @@ class Client:
 
     def pour(self, jobs: Sequence[Job], *, notify: bool) -> Coroutine[Any, Any, int]:
         """Insert a batch, which is checked and written as text by the time this returns."""
-        wanted = flatten(jobs)
+        wanted: Sequence[Job] = flatten(jobs)
         if is_inline():
             return self.pour_inline(wanted)
         refuse_unimportable(wanted)
+        wanted = self.executor.vault.seal(wanted)
         try:
             operation = self.engine.pour(wanted, notify=notify, patience=PATIENCE)
         except UNWRITABLE as error:
@@ -152,6 +155,7 @@ class Client:
         self, jobs: Sequence[Job], notify: bool, conn: object = None
     ) -> Operation[list[Job]]:
         refuse_unimportable(jobs)
+        jobs = self.executor.vault.seal(jobs)
         # In a transaction of the caller's it is his to say how long is waited.
         patience = PATIENCE if conn is None else None
         try:
@@ -241,10 +245,20 @@ class Client:
         updated = await self.update_many_jobs([job], changes, conn=conn)
         return updated[0] if updated else None
 
+    def change_function(self, changes: Changes) -> Callable[[Job], Mapping[str, Any]]:
+        if not callable(changes):
+            clean_changes(changes)  # a mistake is found before anything is locked
+
+        def changed(job: Job) -> Mapping[str, Any]:
+            given = changes(job) if callable(changes) else changes
+            return self.executor.vault.changed(job, given)
+
+        return changed
+
     async def update_many_jobs(
         self, jobs: Iterable[JobOrId], changes: Changes, *, conn: object = None
     ) -> list[Job]:
-        operation = self.engine.update(ids_of(jobs), change_function(changes))
+        operation = self.engine.update(ids_of(jobs), self.change_function(changes))
         return await self.engine.execute(operation, conn)
 
     def update_job_sync(self, job: JobOrId, changes: Changes, *, conn: object = None) -> Job | None:
@@ -254,7 +268,7 @@ class Client:
     def update_many_jobs_sync(
         self, jobs: Iterable[JobOrId], changes: Changes, *, conn: object = None
     ) -> list[Job]:
-        operation = self.engine.update(ids_of(jobs), change_function(changes))
+        operation = self.engine.update(ids_of(jobs), self.change_function(changes))
         return self.engine.execute_sync(operation, conn)
 
 
@@ -363,10 +377,3 @@ def id_of(job: JobOrId) -> int:
 
 def ids_of(jobs: Iterable[JobOrId]) -> list[int]:
     return [id_of(job) for job in jobs]
-
-
-def change_function(changes: Changes) -> Callable[[Job], Mapping[str, Any]]:
-    if callable(changes):
-        return changes
-    clean_changes(changes)  # a mistake is found before anything is locked
-    return lambda _: changes

@@ -66,6 +66,8 @@ class Job(Generic[A]):
     unique: Unique | UniqueOptions | bool | None = field(default=None, compare=False)
     #: Whether this is the job that was there already, found instead of inserting its like.
     conflicted: bool = field(default=False, init=False, compare=False)
+    #: Whether its arguments are to be encrypted when it is inserted. Never stored.
+    private: bool = field(default=False, init=False, repr=False, compare=False)
     stop_requested: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -134,6 +136,7 @@ class Job(Generic[A]):
         job.resources = {}
         job.unique = None
         job.conflicted = False
+        job.private = False
         job.stop_requested = False
         return job
 
@@ -258,6 +261,6 @@ CLEANING: Final = tuple(
 )
 EMPTY: Final[Mapping[str, type]] = {"args": dict, "meta": dict, "tags": list}
 
-NEVER_STORED: Final = ("extra", "resources", "unique", "conflicted", "stop_requested")
+NEVER_STORED: Final = ("extra", "resources", "unique", "conflicted", "private", "stop_requested")
 #: The columns of a job, in the order of the class.
 JOB_FIELDS: Final = tuple(each.name for each in fields(Job) if each.name not in NEVER_STORED)

@@ -44,6 +44,7 @@ from oban.running.resources import Factory, check_factories
 from oban.running.solitude import Solitude
 from oban.running.stager import Stager
 from oban.running.threads import Threads
+from oban.vault import Vault
 from oban.worker.hooks import clean_hooks
 
 STAGER_LABEL = "oban stager"
@@ -64,6 +65,7 @@ class ObanOptions(TypedDict, total=False):
     process_pool_size: int | None
     resources: Mapping[str, Factory] | None
     hooks: Iterable[object] | None
+    encryption_keys: Sequence[str] | None
     listen_dsn: str | None
     worker_modules: Sequence[str] | None
     leadership: bool | None
@@ -100,6 +102,7 @@ class Oban(QueueControl):
                 WorkerFinder(worker_modules=self.options.worker_modules),
                 Places(threads, Children(threads, self.options.process_pool_size), factories),
                 hooks,
+                Vault(self.options.encryption_keys),
             ),
         )
         self.queues: Queues | None = None

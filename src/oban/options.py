@@ -313,6 +313,8 @@ class Options(Part):
     process_pool_size: Annotated[int | None, Range(1, 1_024)] = None
     #: What is opened once for all jobs: names, and "module:function" of what opens each.
     resources: Mapping[str, str] = field(default_factory=dict)
+    #: What encrypts arguments, the first of them, and what decrypts them, each.
+    encryption_keys: Annotated[tuple[str, ...], SECRET] = field(default=(), repr=False)
     #: What runs around every job: "module:object" for each.
     hooks: tuple[str, ...] = ()
     #: Where to LISTEN when the pool's connections cannot, as behind PgBouncer.

@@ -5,7 +5,7 @@ The annotation is the whole rule, so that adding an option is adding a line: the
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from difflib import get_close_matches
 from itertools import chain
 from types import NoneType, UnionType
@@ -202,9 +202,10 @@ def clean_plain(path: str, rule: Rule, value: object) -> Any:
 
 
 def clean_list(path: str, rule: Rule, value: object) -> tuple[Any, ...]:
-    item = Rule.of(get_args(rule.kind)[0])
+    item = replace(Rule.of(get_args(rule.kind)[0]), secret=rule.secret)
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise InvalidOption(f"{path} is {value!r:.80}; it is a list, each {item}")
+        got = f"a {type(value).__name__} that is not shown" if rule.secret else f"{value!r:.80}"
+        raise InvalidOption(f"{path} is {got}; it is a list, each {item}")
     return tuple(clean(f"{path}[{at}]", item, each) for at, each in enumerate(value))
 
 

@@ -25,6 +25,12 @@ class Awaiting(Worker):
         return Record([os.getpid(), seen()])
 
 
+@worker(queue="children", executor="process", encrypted=True)
+class Hidden(Worker):
+    def process(self, job: Job) -> Record:
+        return Record(len(job.args["card"]))
+
+
 class Throttled(RuntimeError): ...
 
 

@@ -15,6 +15,7 @@ from oban.engines.values import DueSlots, JobFilter
 from oban.options import SchedulerOptions
 from oban.periodic import Periodic
 from oban.running.scheduler import Due, entries_of
+from oban.vault import Vault
 from oban.worker.definition import forget
 
 QUICK = {"interval": 0.2, "max_age": 1}
@@ -221,7 +222,7 @@ async def test_an_entry_whose_job_is_refused_fails_alone(
 def test_slots_that_were_missed_do_not_overlap_either() -> None:
     table = {"expr": "* * * * *", "catch_up": "all", "overlap": "skip"}
     missed = [NOON + n * MINUTE for n in range(1, 6)]
-    slots = Due(Periodic.parse("w", table), NOON, missed).with_jobs("UTC")
+    slots = Due(Periodic.parse("w", table), NOON, missed).with_jobs("UTC", Vault())
     assert [job.scheduled_at for job in slots.jobs] == [missed[-1]]
     assert slots.slot == missed[-1]
 

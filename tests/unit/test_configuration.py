@@ -143,6 +143,7 @@ class TestWhereFrom:
             "OBAN_DSN": f" {SECRET}\n",
             "OBAN_QUEUES": "default:10, mailers",
             "OBAN_LIMITS": "openai:4",
+            "OBAN_ENCRYPTION_KEYS": "one, two",
             "OBAN_PREFIX": "mine",
             "OBAN_NODE": "web-1",
             "OBAN_POOL_MIN_SIZE": "2",
@@ -173,6 +174,7 @@ class TestWhereFrom:
             process_pool_size=4,
             queues={"default": QueueOptions(limit=10), "mailers": QueueOptions()},
             limits={"openai": LimitOptions(global_limit=4)},
+            encryption_keys=("one", "two"),
         )
         assert found.pool == PoolOptions(
             min_size=2, max_size=20, timeout=3, max_lifetime=300, max_idle=60, check=True
@@ -495,6 +497,7 @@ def test_every_key_of_the_contract_is_one_of_ours() -> None:
         "dsn name node prefix leadership queues lifeline metrics pruner refresher scheduler stager "
         "pool_min_size pool_max_size pool_timeout pool_max_lifetime pool_max_idle pool_check "
         "shutdown_grace_period cancel_grace_period listen_dsn worker_modules limits "
-        "cron_modules cron_paths process_pool_size resources hooks"
+        "cron_modules cron_paths process_pool_size resources hooks "
+        "encryption_keys"
     )
     assert set(KEYS) == set(contract.split())

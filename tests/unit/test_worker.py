@@ -479,7 +479,7 @@ def keywords(**kwargs: int) -> None: ...
         (lambda: loose_job(prioritty=1), "@job has no option 'prioritty'; did you mean 'priority'"),
         (
             lambda: loose_worker(zzz=1),
-            "no option 'zzz'; it takes cancel_on, discard_on",
+            "no option 'zzz'; it takes aliases, cancel_on, discard_on",
         ),
         (lambda: decorate(), "has no process; a worker has `process"),
         (lambda: loose_worker(type("Empty", (Worker,), {})), "has no process; a worker has"),

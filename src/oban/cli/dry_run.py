@@ -14,7 +14,7 @@ from oban.cli.plan import Plan, complete
 from oban.cli.terminal import counted, one_line, print_json, printable, show, warn
 from oban.cli.workers import find_workers
 from oban.configuration import Configuration
-from oban.dsn import mask_dsn
+from oban.dsn import MASK, mask_dsn
 from oban.errors import ConfigurationError
 from oban.lookup import WorkerFinder
 from oban.part import Part
@@ -120,6 +120,8 @@ def flat(path: str, part: Part) -> Iterator[tuple[str, object]]:
             case Mapping():
                 for name, inner in value.items():
                     yield from flat(f"{key}.{name}.", inner)
+            case tuple() if each.name == "encryption_keys":
+                yield key, (MASK,) * len(value)
             case _:
                 yield key, masked(value) if each.name == "listen_dsn" else value
 

@@ -10,7 +10,7 @@ from typing import Final
 from oban.errors import InvalidOption, UnknownWorker
 from oban.fields import MAX_NAME_LENGTH
 from oban.lookup.location import Application, Located, import_module, locate
-from oban.worker import Definition, registered
+from oban.worker import Definition, registered, worker_named
 
 #: How long a negative answer holds, in seconds, and how many are remembered.
 REMEMBERED_FOR: Final = 30.0
@@ -43,7 +43,7 @@ class WorkerFinder:
         A negative answer is remembered for half a minute, so that a flood of rows costs one
         search; a worker registered meanwhile is found all the same.
         """
-        known = registered().get(name)
+        known = worker_named(name)
         if known is not None:
             return known
         parts = dotted(name)
@@ -57,7 +57,7 @@ class WorkerFinder:
 
     def search(self, name: str, parts: Sequence[str]) -> Definition:
         module = self.load(name, parts)
-        known = registered().get(name)
+        known = worker_named(name)
         if known is None:
             raise UnknownWorker(
                 f"{name} is no worker: {module} is imported and registers none of that name; "

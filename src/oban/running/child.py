@@ -22,7 +22,7 @@ from oban.outcome import RateLimited
 from oban.running.crossing import read_job, write_error, write_outcome
 from oban.running.frames import workers_part
 from oban.running.resources import Factory, open_in_child
-from oban.worker import Definition, registered
+from oban.worker import Definition, worker_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Child:
 
     def run(self, text: str) -> Any:
         job, module = read_job(text)
-        if module is not None and job.worker not in registered():
+        if module is not None and worker_named(job.worker) is None:
             import_module(module)  # the node has it; why it fails here the search below tells
         self.definition = None
         definition = self.definition = self.finder.find(job.worker)

@@ -22,11 +22,13 @@ from oban.running.places import Places
 from oban.running.run import Run, StopReason
 from oban.states import JobState
 from oban.text import bounded
+from oban.vault import Vault, is_sealed
 from oban.worker import Definition
 from oban.worker.execution import missed_deadline, timeout_of
 from oban.worker.hooks import Hook, run_inside
 from oban.worker.policy import Rule
 
+NO_KEYS: Final = Vault()
 #: After so many tries on nodes that do not know its worker a job is discarded.
 MAX_UNKNOWN: Final = 20
 #: Seconds that an asynchronous `backoff` may take.
@@ -36,11 +38,19 @@ BACKOFF_PATIENCE: Final = 5.0
 class Executor:
     """Executes runs. Total: whatever the worker does becomes an Ack. Never touches the database."""
 
-    def __init__(self, finder: WorkerFinder, places: Places, hooks: Sequence[Hook] = ()) -> None:
+    def __init__(
+        self,
+        finder: WorkerFinder,
+        places: Places,
+        hooks: Sequence[Hook] = (),
+        vault: Vault = NO_KEYS,
+    ) -> None:
         self.finder = finder
         self.places = places
         #: What runs around every job.
         self.hooks = tuple(hooks)
+        #: The keys to arguments that are encrypted.
+        self.vault = vault
 
     async def execute(self, run: Run) -> Ack:
         """Run the job and return how it ended.
@@ -103,9 +113,12 @@ class Executor:
         return await self.place(definition, run)
 
     async def place(self, definition: Definition, run: Run) -> Any:
+        if definition.encrypted and is_sealed(run.job.args):
+            run.opened = self.vault.open(run.job)
+            CURRENT.set(run.opened)
         timeout = timeout_of(run.job, definition.timeout) if run.job.meta else definition.timeout
         if definition.executor == "async" and timeout is None:
-            return await definition.call(run.job)
+            return await definition.call(run.given)
         return await self.places.call(definition, run, timeout, self.finder)
 
     async def fail(self, run: Run, failure: "Failure", definition: Definition | None) -> Ack:
@@ -124,26 +137,27 @@ class Executor:
             case "discard":
                 return acknowledge(job, JobState.DISCARDED, error=failure.text)
             case "snooze":
-                delay = await self.backoff(job, definition, failure.error, rule)
+                delay = await self.backoff(run, definition, failure.error, rule)
                 return snoozed(job, delay, error=failure.text)
         if job.attempt >= job.max_attempts:
             return failed(job, failure)
-        return failed(job, failure, await self.backoff(job, definition, failure.error, rule))
+        return failed(job, failure, await self.backoff(run, definition, failure.error, rule))
 
     async def backoff(
-        self, job: Job, definition: Definition | None, raised: BaseException, rule: Rule | None
+        self, run: Run, definition: Definition | None, raised: BaseException, rule: Rule | None
     ) -> float:
         """Seconds until the next try: by the rule for what was raised, else the worker's own.
 
         The default wherever neither can be used.
         """
+        job = run.job
         default = default_backoff(job.attempt, job.max_attempts)
         try:
-            if rule is not None and (chosen := rule.seconds(job, raised)) is not None:
+            if rule is not None and (chosen := rule.seconds(run.given, raised)) is not None:
                 return chosen
             if definition is None or definition.backoff is None:
                 return default
-            given = definition.backoff(job)
+            given = definition.backoff(run.given)
             if inspect.isawaitable(given):
                 async with asyncio.timeout(BACKOFF_PATIENCE):
                     given = await given

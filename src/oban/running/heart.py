@@ -23,6 +23,7 @@ from oban.running.pruner import Pruner
 from oban.running.refresher import Refresher, Snapshot
 from oban.running.scheduler import Clock, Scheduler
 from oban.running.side_thread import SideThread
+from oban.vault import Vault
 
 BEAT_LABEL: Final = "oban heartbeat"
 RESCUE_LABEL: Final = "oban lifeline"
@@ -61,6 +62,7 @@ class Heart:
         self.lifeline_options = options.lifeline
         self.scheduler_options = options.scheduler
         self.pruner_options = options.pruner
+        self.vault = Vault(options.encryption_keys)
         self.leader = leader
         self.body = body
         self.thread = SideThread("oban heartbeat", self.live)
@@ -173,6 +175,7 @@ class Heart:
             name=self.name,
             clock=clock,
             booted=lambda: boot.first is True,
+            vault=self.vault,
         )
         pruner = Pruner(
             self.engine,

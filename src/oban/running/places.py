@@ -55,16 +55,18 @@ class Places:
         match definition.executor:
             case "async":
                 with limit:
-                    return await definition.call(run.job)
+                    return await definition.call(run.given)
             case "thread":
                 with limit:
                     return await self.call_on_thread(definition, run)
             case "process":
-                return await self.call_in_child(run, limit, finder)
+                return await self.call_in_child(definition, run, limit, finder)
 
     async def call_on_thread(self, definition: Definition, run: Run) -> Any:
         run.threaded = True
-        returned = await until_returned(run, self.threads.submit(lambda: definition.call(run.job)))
+        returned = await until_returned(
+            run, self.threads.submit(lambda: definition.call(run.given))
+        )
         run.threaded = False
         if returned.error is not None:
             raise returned.error
@@ -73,10 +75,14 @@ class Places:
         return returned.value
 
     async def call_in_child(
-        self, run: Run, limit: AbstractContextManager[None], finder: WorkerFinder
+        self,
+        definition: Definition,
+        run: Run,
+        limit: AbstractContextManager[None],
+        finder: WorkerFinder,
     ) -> Any:
         """Its time begins when a child is there for it."""
-        text = write_job(run.job, module_of(run.job.worker))
+        text = write_job(run.given, module_of(definition.name))
         async with self.children.borrow(partial(self.setup, finder)) as child:
             run.kill = child.kill
             try:

@@ -33,7 +33,13 @@ class Run:
     insist: Callable[["Run"], None] | None = None
     #: How often that was done.
     forced_count: int = 0
+    #: What its code is given where that is not the job itself: one with its arguments decrypted.
+    opened: Job | None = None
     task: asyncio.Task[Ack] = field(init=False)
+
+    @property
+    def given(self) -> Job:
+        return self.job if self.opened is None else self.opened
 
     @property
     def key(self) -> AttemptKey:
@@ -55,6 +61,7 @@ class Run:
         """Let `job.cancelled()` say so; the code may look at it, or not."""
         self.stop = reason
         self.job.stop_requested = True
+        self.given.stop_requested = True
 
     def force(self) -> bool:
         """End the code if that is possible, and say so."""

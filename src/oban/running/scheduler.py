@@ -16,7 +16,8 @@ from oban.options import SchedulerOptions
 from oban.periodic import Periodic
 from oban.running.leader import Leader
 from oban.running.loop import Loop
-from oban.worker import registered
+from oban.vault import Vault
+from oban.worker import registered, worker_named
 
 #: Seconds between two looks at the calendar while nothing is due: entries may come and go.
 LOOK: Final = 1.0
@@ -28,6 +29,7 @@ NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 #: An entry by its name and its signature.
 Key = tuple[str, str]
+NO_KEYS: Final = Vault()
 
 
 class Clock:
@@ -52,12 +54,12 @@ class Due:
     last: datetime
     slots: Sequence[datetime]
 
-    def with_jobs(self, timezone: str) -> DueSlots:
+    def with_jobs(self, timezone: str, vault: Vault) -> DueSlots:
         """Raises what a worker's options raise that do not go with the entry's."""
         exclusive = self.entry.overlap == "skip"
         # Slots that were missed may not run beside each other either: the last stands for all.
         slots = self.slots[-1:] if exclusive else self.slots
-        jobs = [build(self.entry, slot, timezone) for slot in slots]
+        jobs = vault.seal([build(self.entry, slot, timezone) for slot in slots])
         return DueSlots(self.entry.name, self.last, self.slots[-1], jobs, exclusive=exclusive)
 
 
@@ -128,6 +130,7 @@ class Scheduler(Loop):
         name: str,
         clock: Clock,
         booted: Callable[[], bool],
+        vault: Vault = NO_KEYS,
     ) -> None:
         super().__init__()
         self.engine = engine
@@ -138,6 +141,7 @@ class Scheduler(Loop):
         self.clock = clock
         #: Whether this process found no other of its name alive when it started.
         self.booted = booted
+        self.vault = vault
         self.boot_done = False
         self.started_at: datetime | None = None
         self.calendar = Calendar(options.timezone)
@@ -205,7 +209,7 @@ class Scheduler(Loop):
 
     async def enqueue(self, due: Sequence[Due]) -> None:
         with telemetry.span("oban.scheduler.evaluate") as span:
-            slots = [each.with_jobs(self.options.timezone) for each in due]
+            slots = [each.with_jobs(self.options.timezone, self.vault) for each in due]
             done = await self.session.execute(self.engine.schedule(self.instance, slots))
             span.add({"enqueued_count": len(done.jobs), "overlapping": sorted(done.overlapping)})
         for each in due:
@@ -237,7 +241,7 @@ def entries_of(name: str, options: SchedulerOptions) -> tuple[list[Periodic], se
 
 def build(entry: Periodic, slot: datetime, timezone: str) -> Job:
     """The job of one slot: the worker's options, the entry's over them, and the slot's time."""
-    definition = registered().get(entry.worker)
+    definition = worker_named(entry.worker)
     defaults: Mapping[str, Any] = {} if definition is None else definition.options
     meta = {**defaults.get("meta", {}), **entry.fields.get("meta", {}), **entry.meta(timezone)}
     fields = {**entry.fields, "meta": meta, "scheduled_at": slot}

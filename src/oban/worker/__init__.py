@@ -5,7 +5,7 @@ a function's arguments are stored, `jobs` how jobs are built and enqueued.
 """
 
 from oban.worker.decorators import Worker, job, worker
-from oban.worker.definition import Definition, forget, registered
+from oban.worker.definition import Definition, forget, registered, worker_named
 from oban.worker.hooks import Hooks
 from oban.worker.jobs import ClassJobs, FunctionJobs
 from oban.worker.naming import require_importable
@@ -27,4 +27,5 @@ __all__ = [
     "registered",
     "require_importable",
     "worker",
+    "worker_named",
 ]

@@ -8,8 +8,15 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, Unpack, cast, overl
 from oban.errors import InvalidOption
 from oban.job import A, Job
 from oban.periodic import CronOption, parse_all
+from oban.vault import require_unguessable
 from oban.worker.arguments import Arguments
-from oban.worker.definition import Definition, is_async, refuse_generator, register
+from oban.worker.definition import (
+    Definition,
+    clean_aliases,
+    is_async,
+    refuse_generator,
+    register,
+)
 from oban.worker.execution import clean_place, clean_timeout
 from oban.worker.hooks import clean_hooks, hooked, own_hooks
 from oban.worker.jobs import ClassJobs, FunctionJobs
@@ -214,6 +221,14 @@ def own_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.pop(name) for name in WORKER_ONLY if name in options}
 
 
+def clean_encrypted(worker: str, given: object, options: Mapping[str, Any]) -> bool:
+    if given is not None and not isinstance(given, bool):
+        raise InvalidOption(f"encrypted of {worker} is {given!r:.80}; it is True or False")
+    if given:
+        require_unguessable(worker, Job(worker=worker, unique=options.get("unique")))
+    return bool(given)
+
+
 def of_jobs(options: Mapping[str, Any]) -> dict[str, Any]:
     """What each job is to carry: the worker's own timeout is known wherever its code is."""
     return {name: value for name, value in options.items() if name != "timeout"}
@@ -245,7 +260,7 @@ def class_definition(
     backoff = None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff")
     typed = None
     if (kind := args_type(cls, Worker)) is not None:
-        typed = TypedArgs(name, kind)
+        typed = TypedArgs(name, kind, private=bool(own.get("encrypted")))
         call = typed.around(call, is_async=is_async(process))
         backoff = None if backoff is None else typed.around_backoff(backoff)
     entries = parse_all(name, cron)
@@ -261,6 +276,8 @@ def class_definition(
         timeout=clean_timeout(options.get("timeout")),
         hooks=clean_hooks(f"hooks of {name}", own.get("hooks")),
         policy=clean_policy(name, own),
+        aliases=clean_aliases(name, own.get("aliases")),
+        encrypted=clean_encrypted(name, own.get("encrypted"), options),
         call=call,
         backoff=backoff,
         typed=typed,
@@ -323,6 +340,8 @@ def function_jobs(
         timeout=clean_timeout(options.get("timeout")),
         hooks=clean_hooks(f"hooks of {name}", own.get("hooks")),
         policy=clean_policy(name, own),
+        aliases=clean_aliases(name, own.get("aliases")),
+        encrypted=clean_encrypted(name, own.get("encrypted"), options),
         call=call,
         cron=parse_all(name, cron),
     )

@@ -2,14 +2,17 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType, MethodType
 from typing import Any, Final, Self
 
+from oban.errors import InvalidJob, InvalidOption
+from oban.fields import MAX_NAME_LENGTH, clean_object
 from oban.job import Job
 from oban.periodic import Periodic
+from oban.vault import require_unguessable
 from oban.worker.execution import Place, mark
 from oban.worker.hooks import Hook
 from oban.worker.options import TIMES, job_fields, merge, settle
@@ -40,6 +43,10 @@ class Definition:
     timeout: float | None = None
     #: What the arguments of its jobs are, where that is said.
     typed: TypedArgs | None = None
+    #: Whether the arguments of its jobs are encrypted in the table.
+    encrypted: bool = False
+    #: Names that its jobs were stored under before.
+    aliases: tuple[str, ...] = ()
     #: What runs around `call`, from the outside in.
     hooks: tuple[Hook, ...] = ()
     #: What becomes of a job by what it raised.
@@ -50,13 +57,31 @@ class Definition:
     def build(self, args: object, options: Mapping[str, Any]) -> Job:
         """Make a job. `options` were checked by name; the job validates every value."""
         merged = merge(self.options, options) if options else self.options
-        fields = job_fields(merged)
         own_args: Any = args
         if self.typed is not None:
             own_args = self.typed.stored(args)
         elif args is None or isinstance(args, Mapping):
             own_args = dict(args or {})
-        job = Job(worker=self.name, args=own_args, **fields)
+        if self.encrypted:
+            return self.private(own_args, merged, options)
+        job = Job(worker=self.name, args=own_args, **job_fields(merged))
+        return self.finished(job, merged, options)
+
+    def private(self, args: Any, merged: Mapping[str, Any], options: Mapping[str, Any]) -> Job:
+        """A job whose arguments no message shows, and no table holds in the clear."""
+        job = Job(worker=self.name, **job_fields(merged))
+        try:
+            job.args = clean_object("args", args)
+        except InvalidJob:
+            raise InvalidJob(
+                f"args of {self.name} is no dict that JSON can hold; it is encrypted, and so not "
+                "shown"
+            ) from None
+        require_unguessable(self.name, job)
+        job.private = True
+        return self.finished(job, merged, options)
+
+    def finished(self, job: Job, merged: Mapping[str, Any], options: Mapping[str, Any]) -> Job:
         if "meta" in self.options and "meta" not in options:
             job.meta = copy.deepcopy(job.meta)  # the next job's is not this one's to change
         if not TIMES.isdisjoint(merged):
@@ -71,11 +96,34 @@ class Definition:
 
 
 REGISTRY: Final[dict[str, Definition]] = {}
+#: The names that workers had before, and those they have now.
+FORMER: Final[dict[str, str]] = {}
 
 
 def register(definition: Definition) -> None:
-    """Make it the worker of its name; a module that is loaded again replaces its workers."""
-    REGISTRY[definition.name] = definition
+    """Make it the worker of its name; a module that is loaded again replaces its workers.
+
+    Raises InvalidOption where a former name of one worker is a name of another.
+    """
+    name = definition.name
+    for former in definition.aliases:
+        other = former if former in REGISTRY else FORMER.get(former, name)
+        if other != name:
+            raise InvalidOption(
+                f"{name} has the alias {former!r}, which is "
+                f"{'a worker itself' if other == former else f'an alias of {other}'}"
+            )
+    if name in FORMER:
+        raise InvalidOption(f"{name} is a worker, and an alias of {FORMER[name]}")
+    forget(name)
+    REGISTRY[name] = definition
+    FORMER.update(dict.fromkeys(definition.aliases, name))
+
+
+def worker_named(name: str) -> Definition | None:
+    """The worker of that name, now or formerly, if this process has it."""
+    known = REGISTRY.get(name)
+    return known if known is not None or not FORMER else REGISTRY.get(FORMER.get(name, name))
 
 
 def registered() -> Mapping[str, Definition]:
@@ -84,8 +132,28 @@ def registered() -> Mapping[str, Definition]:
 
 
 def forget(name: str) -> None:
-    """Take a worker out of the registry, for a test that made it."""
-    REGISTRY.pop(name, None)
+    """Take a worker out of the registry, as a test does that made it."""
+    known = REGISTRY.pop(name, None)
+    for former in () if known is None else known.aliases:
+        FORMER.pop(former, None)
+
+
+def clean_aliases(worker: str, given: object) -> tuple[str, ...]:
+    """The option `aliases`. Raises InvalidOption for what no worker can have been called."""
+    if given is None:
+        return ()
+    many = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    names: list[Any] = list(many)
+    for each in names:
+        is_dotted = isinstance(each, str) and "." in each and len(each) <= MAX_NAME_LENGTH
+        if not is_dotted or not all(part.isidentifier() for part in each.split(".")):
+            raise InvalidOption(
+                f"aliases of {worker} holds {each!r:.80}; it is a list of former names, each "
+                "module.Class as it stands in the table"
+            )
+        if each == worker:
+            raise InvalidOption(f"aliases of {worker} holds its own name")
+    return tuple(names)
 
 
 def is_async(function: object) -> bool:

@@ -35,6 +35,8 @@ class JobOptions(TypedDict, total=False):
 class WorkerOptions(JobOptions, total=False):
     """The options of a decorator: those of its jobs, and what is its worker's alone to say."""
 
+    aliases: Iterable[str] | None
+    encrypted: bool
     executor: Place | None
     hooks: Iterable[object] | None
     retry_on: Some | Delays | None
@@ -45,7 +47,7 @@ class WorkerOptions(JobOptions, total=False):
 
 OPTION_NAMES: Final = tuple(JobOptions.__annotations__)
 #: Named in no row: what they say is code.
-WORKER_ONLY: Final = ("executor", "hooks", *POLICY)
+WORKER_ONLY: Final = ("aliases", "encrypted", "executor", "hooks", *POLICY)
 
 clean_weight: Final = clean_integer(1, 1_000_000_000)
 
@@ -56,10 +58,7 @@ WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 TIMES: Final = frozenset({"timeout", "deadline"})
 
 #: Options that are named in the documentation of later versions, and what they will do.
-LATER_OPTIONS: Final[Mapping[str, str]] = {
-    "encrypted": "keep the arguments secret in the database",
-    "aliases": "run jobs stored under a worker's former name",
-}
+LATER_OPTIONS: Final[Mapping[str, str]] = {}
 
 
 def check_options(

@@ -38,11 +38,11 @@ def args_type(cls: type, base: type) -> Any:
 class TypedArgs:
     """Raises InvalidOption for a type that has no arguments by name."""
 
-    def __init__(self, worker: str, kind: Any) -> None:
+    def __init__(self, worker: str, kind: Any, *, private: bool = False) -> None:
         self.worker = worker
         self.kind = kind
         #: Whether messages leave out what was given.
-        self.private = False
+        self.private = private
         is_model = inspect.isclass(kind) and hasattr(kind, "model_fields")
         is_dict = is_typed_dict(kind)
         if not (is_model or is_dict or (inspect.isclass(kind) and dataclasses.is_dataclass(kind))):
