@@ -19,7 +19,7 @@ from oban.options import (
 )
 from oban.part import Part, Rule, rules
 from oban.unique import GROUPS, UniqueOptions
-from oban.worker.options import LATER_OPTIONS, OPTION_NAMES
+from oban.worker.options import OPTION_NAMES
 
 Row = Sequence[str]
 
@@ -124,7 +124,6 @@ def test_a_job_has_the_options_that_their_table_says() -> None:
     assert {name: said[name] for name in ("queue", "priority", "max_attempts", "meta")} == {
         name: str(getattr(job, name)) for name in ("queue", "priority", "max_attempts", "meta")
     }
-    assert LATER_OPTIONS.keys().isdisjoint(OPTION_NAMES)
 
 
 def test_what_unique_takes_is_in_its_tables() -> None:

@@ -18,7 +18,7 @@ from oban import instances
 from oban.errors import InstanceNotFound, InvalidJob, InvalidOption
 from oban.job import Job
 from oban.states import JobState
-from oban.worker import LATER_OPTIONS, Definition, Worker, forget, job, registered, worker
+from oban.worker import Definition, Worker, forget, job, registered, worker
 
 HERE = __name__
 
@@ -537,23 +537,8 @@ def test_a_wrong_value_of_an_option_is_found_at_decoration(
     assert dict(registered()) == before
 
 
-@pytest.mark.parametrize("option", sorted(LATER_OPTIONS))
-def test_options_of_later_versions_say_that_they_are_not_there_yet(option: str) -> None:
-    given: dict[str, Any] = {option: 1}
-    attempts: list[Callable[[], object]] = [
-        lambda: worker(**given),
-        lambda: job(**given),
-        lambda: Mailer.new({}, **given),
-        lambda: send_email.new("a", **given),
-        lambda: send_email.options(**given),
-    ]
-    for attempt in attempts:
-        with pytest.raises(InvalidOption, match=f"given {option}, .* does not have yet"):
-            attempt()
-
-
-def test_the_none_of_a_later_option_asks_for_nothing() -> None:
-    absent: dict[str, Any] = {"timeout": None, "deadline": None}
+def test_the_none_of_some_options_asks_for_nothing() -> None:
+    absent: dict[str, Any] = dict.fromkeys(("timeout", "deadline", "limits", "weight"))
     assert Mailer.new({}, **absent) == Mailer.new({})
     assert callable(worker(**absent))
 

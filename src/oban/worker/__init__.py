@@ -9,11 +9,10 @@ from oban.worker.definition import Definition, forget, registered, worker_named
 from oban.worker.hooks import Hooks
 from oban.worker.jobs import ClassJobs, FunctionJobs
 from oban.worker.naming import require_importable
-from oban.worker.options import LATER_OPTIONS, JobOptions
+from oban.worker.options import JobOptions
 from oban.worker.signatures import FunctionCalls, FunctionWorker
 
 __all__ = [
-    "LATER_OPTIONS",
     "ClassJobs",
     "Definition",
     "FunctionCalls",

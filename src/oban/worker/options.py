@@ -7,7 +7,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
-from oban.errors import InvalidOption
 from oban.fields import Seconds, clean_integer
 from oban.job import Job, due_at
 from oban.limits import LIMITS, clean_limits
@@ -54,11 +53,10 @@ clean_weight: Final = clean_integer(1, 1_000_000_000)
 #: Two ways to say when; whoever gives one of them replaces both.
 WHEN: Final = frozenset({"scheduled_at", "schedule_in"})
 
-#: Options that are no fields of a job. Their None asks for nothing.
+#: Options that are no fields of a job, and are noted when it is built.
 TIMES: Final = frozenset({"timeout", "deadline"})
-
-#: Options that are named in the documentation of later versions, and what they will do.
-LATER_OPTIONS: Final[Mapping[str, str]] = {}
+#: Their None asks for nothing.
+ABSENT: Final = TIMES | {"limits", "weight"}
 
 
 def check_options(
@@ -67,26 +65,20 @@ def check_options(
     """Return `options`, all of which are known.
 
     Raises TypeError for one that does not exist, naming the nearest that does, among them the
-    names in `also`, and giving the `hint`; InvalidOption for one that this version does not have
-    yet. The None of such an option asks for nothing and is dropped.
+    names in `also`, and giving the `hint`.
     """
     known = {}
     for name, value in options.items():
         if name in OPTION_NAMES:
-            if value is not None or name not in TIMES:
+            if value is not None or name not in ABSENT:
                 known[name] = value
         elif name in WORKER_ONLY:
             raise TypeError(
                 f"{owner} has no option {name!r} here: it is about code, and so its worker's to "
                 "say; give it to @worker or @job"
             )
-        elif name not in LATER_OPTIONS:
+        else:
             raise TypeError(f"{owner} has no option {name!r}; {advice(name, sorted(also))}{hint}")
-        elif value is not None:
-            raise InvalidOption(
-                f"{owner} is given {name}, which this version does not have yet; a later one "
-                f"will {LATER_OPTIONS[name]}. Leave it out for now"
-            )
     return known
 
 
