@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from tests.roads import direct
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine, runs
 from oban.engines.postgres.limits import SPANS
 from oban.engines.values import JobFilter, ProducerIdentity, Turn
+from oban.errors import DatabaseError
 from oban.limits import Limits, Partition, QueueLimits
 from oban.outcome import Ack
 
@@ -482,3 +484,19 @@ async def test_whatever_stands_in_meta_stops_no_queue(
     for _ in range(3):
         await node.claim(9)
     assert len(node.running) >= 2
+
+
+@pytest.mark.own_session("a pooler takes no options of a session")
+async def test_limits_hold_whatever_isolation_is_the_default(oban_dsn: str) -> None:
+    """Under another one a claim would count what was, before it had to wait for its turn."""
+    isolation = "-c default_transaction_isolation=serializable"
+    engine = PostgresEngine(make_conninfo(oban_dsn, options=isolation))
+    node = await Node(engine, QueueLimits(2)).open()
+    await fill(engine, 3)
+    session = engine.session("oban test")
+    turn = engine.turn(node.identity, [], 9, None, QueueLimits(2))
+    assert len((await session.execute(turn)).claimed) == 2
+    with pytest.raises(DatabaseError, match="limits need the isolation level read committed"):
+        await engine.execute(turn)
+    await session.close()
+    await engine.close()

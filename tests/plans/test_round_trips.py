@@ -15,6 +15,7 @@ from tests.running.support import eventually, named
 
 from oban import Job, Oban, Worker, worker
 from oban.bell import WINDOW
+from oban.engines.postgres.connections.session import SETTINGS
 
 QUEUES = ("alpha", "beta", "gamma", "delta", "epsilon")
 
@@ -179,7 +180,7 @@ async def test_draining_takes_a_turn_for_many_jobs(
     assert sent.pop("stage_jobs") + sent.pop("beat") + sent.pop("discard plans", 0) <= 12
     assert sent == {
         "select pg_backend_pid()": 2,
-        "set plan_cache_mode = force_generic_plan": 1,
+        SETTINGS.decode(): 1,
         "open_limits": 1,
         "server_facts": 1,
         "schema_version": 1,

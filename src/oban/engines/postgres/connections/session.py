@@ -19,6 +19,11 @@ T = TypeVar("T")
 
 #: Seconds an answer may take before the connection counts as lost.
 PATIENCE: Final = 20.0
+#: What a session that claims asks for, once.
+SETTINGS: Final = (
+    b"select set_config('plan_cache_mode', 'force_generic_plan', false), "
+    b"set_config('default_transaction_isolation', 'read committed', false)"
+)
 #: Seconds after which the plan of a prepared statement is made anew, for the table as it then is.
 PLAN_AGE: Final = 1.0
 #: Seconds in which a statement notices that its connection was ended here.
@@ -108,11 +113,12 @@ class PostgresSession:
 
         And keep them at all: left to itself the server plans a claim each time anew, since it
         takes the limit that it does not know for a tenth of the table. Planning takes as long as
-        carrying it out.
+        carrying it out. A claim within limits counts what is committed when it has its locks, which
+        another level of isolation would not let it see.
         """
         now = asyncio.get_running_loop().time()
         if self.planned_at is None:
-            await connection.execute(b"set plan_cache_mode = force_generic_plan", prepare=False)
+            await connection.execute(SETTINGS, prepare=False)
         elif now - self.planned_at > PLAN_AGE:
             await connection.execute(b"discard plans", prepare=False)
         else:

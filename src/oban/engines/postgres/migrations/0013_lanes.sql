@@ -164,6 +164,9 @@ declare
   lanes text[] := '{}';
   shared text[];
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise 'limits need the isolation level read committed, which is not the default of this database';
+  end if;
   if demand > 0 then
     lanes := {prefix}.oban_waiting_lanes(in_queue, from_lane, most_lanes);
   end if;
