@@ -24,7 +24,7 @@ from oban.job import Job, check_again, clean_changes
 from oban.running.executor import Executor
 from oban.running.inline import run_inline
 from oban.sharing import Sharing
-from oban.worker import require_importable
+from oban.worker import private_workers, require_importable
 
 JobOrId = Job | int
 Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
@@ -67,11 +67,14 @@ class Client:
             (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
             return inserted
         refuse_unimportable([require_job(job)])
-        if job.private:
-            (job,) = self.executor.vault.seal([job])
+        (job,) = self.sealed([job])
         if job.unique is not None:  # which may have to wait for its key: others need not
             return (await self.insert([job], notify))[0]
         return await self.sharing.enqueue(job, notify=notify)
+
+    def sealed(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """As they are to be stored. Raises InvalidJob where a key is missing for that."""
+        return self.executor.vault.seal(jobs, private_workers())
 
     async def insert(self, jobs: Sequence[Job], notify: bool) -> list[Job]:
         """Insert over a connection of our own, which may tell the nodes a moment later."""
@@ -127,7 +130,7 @@ class Client:
         if is_inline():
             return self.pour_inline(wanted)
         refuse_unimportable(wanted)
-        wanted = self.executor.vault.seal(wanted)
+        wanted = self.sealed(wanted)
         try:
             operation = self.engine.pour(wanted, notify=notify, patience=PATIENCE)
         except UNWRITABLE as error:
@@ -155,7 +158,7 @@ class Client:
         self, jobs: Sequence[Job], notify: bool, conn: object = None
     ) -> Operation[list[Job]]:
         refuse_unimportable(jobs)
-        jobs = self.executor.vault.seal(jobs)
+        jobs = self.sealed(jobs)
         # In a transaction of the caller's it is his to say how long is waited.
         patience = PATIENCE if conn is None else None
         try:

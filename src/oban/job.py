@@ -67,7 +67,7 @@ class Job(Generic[A]):
     #: Whether this is the job that was there already, found instead of inserting its like.
     conflicted: bool = field(default=False, init=False, compare=False)
     #: Whether its arguments are to be encrypted when it is inserted. Never stored.
-    private: bool = field(default=False, init=False, repr=False, compare=False)
+    private: bool = field(default=False, repr=False, compare=False)
     stop_requested: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

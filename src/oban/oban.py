@@ -294,6 +294,7 @@ class Oban(QueueControl):
             node=self.node,
             queue=queue,
             cancel_grace_period=self.options.cancel_grace_period,
+            is_configured=queue in self.options.queues,
             shared_limits={name: each.limits for name, each in self.options.limits.items()},
             solitude=solitude,
             is_believed_alive=is_believed_alive,

@@ -2,7 +2,7 @@
 decrypted for the code of their job alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: The only argument of a job whose own are encrypted.
 SEALED: Final = "encrypted"
+NOBODY: Final[Collection[str]] = frozenset()
 NEEDS_CRYPTOGRAPHY: Final = (
     "encrypted arguments need the package cryptography; install it with: "
     'pip install "oban[encrypted]"'
@@ -28,6 +29,10 @@ HOW: Final = (
 
 def is_sealed(args: object) -> bool:
     return isinstance(args, Mapping) and set(args) == {SEALED} and isinstance(args[SEALED], str)
+
+
+def is_private(job: Job, workers: Collection[str]) -> bool:
+    return job.private or (job.worker in workers and not is_sealed(job.args))
 
 
 class Vault:
@@ -58,14 +63,14 @@ class Vault:
                 ) from None
         return MultiFernet(found)
 
-    def seal(self, jobs: Sequence[Job]) -> Sequence[Job]:
+    def seal(self, jobs: Sequence[Job], workers: Collection[str] = NOBODY) -> Sequence[Job]:
         """The jobs as they are to be stored: of those that are private, copies that are encrypted.
 
-        Raises InvalidJob without a key.
+        So are those of `workers`, however they were made. Raises InvalidJob without a key.
         """
-        if not any(job.private for job in jobs):
+        if not any(is_private(job, workers) for job in jobs):
             return jobs
-        return [self.sealed(job) if job.private else job for job in jobs]
+        return [self.sealed(job) if is_private(job, workers) else job for job in jobs]
 
     def sealed(self, job: Job) -> Job:
         stored = copy(job)

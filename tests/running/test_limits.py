@@ -5,10 +5,12 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
+import psycopg
 import pytest
+from tests.roads import direct
 from tests.running.support import eventually
 
-from oban import Job, Oban, Worker, worker
+from oban import Job, Oban, RateLimited, Worker, worker
 from oban.errors import InvalidJob, InvalidOption
 
 
@@ -129,3 +131,103 @@ async def test_limits_are_scaled_while_nodes_run_and_hold_for_those_that_start_l
 
 async def running(count: int) -> bool:
     return Noted.running == count
+
+
+@worker(max_attempts=3)
+class Asking(Worker):
+    """Is told to come later, the first time."""
+
+    asked: ClassVar[list[float]] = []
+
+    async def process(self, job: Job) -> None:
+        Asking.asked.append(time.monotonic())
+        if len(Asking.asked) == 1:
+            raise RateLimited(1.0)
+
+
+BY_TENANT = {"by": {"args": "tenant"}}
+
+
+async def test_a_full_partition_keeps_no_other_waiting(oban_dsn: str) -> None:
+    Noted.gate = asyncio.Event()
+    queue = {"limit": 10, "global_limit": 2, "partition": BY_TENANT}
+    async with Oban(pool=oban_dsn, queues={"default": queue}) as oban:
+        await oban.enqueue_many(Noted.new({"tenant": 1, "gated": True}) for _ in range(200))
+
+        async def is_full() -> bool:
+            return Noted.running == 2
+
+        await eventually(is_full)
+        began = time.monotonic()
+        await oban.enqueue_many(Noted.new({"tenant": 2}) for _ in range(10))
+
+        async def others_ran() -> bool:
+            return len(Noted.started) == 12
+
+        await eventually(others_ran)
+        assert time.monotonic() - began < 1
+        assert Noted.running == 2
+        await oban.scale_queue("default", global_limit=5)
+
+        async def has_more() -> bool:
+            return Noted.running == 5
+
+        await eventually(has_more)
+        Noted.gate.set()
+
+
+async def test_back_pressure_slows_all_that_share_the_limit(oban_dsn: str) -> None:
+    Asking.asked.clear()
+    queues = {"default": 1, "other": 1}
+    async with Oban(pool=oban_dsn, queues=queues, limits={"api": 5}) as oban:
+        for queue in ("default", "other", "other"):
+            await oban.enqueue(Asking.new(limits=["api"], queue=queue))
+            await asyncio.sleep(0.1)
+
+        async def all_ended() -> bool:
+            return len(Asking.asked) == 4
+
+        await eventually(all_ended)
+        first, *later = Asking.asked
+        assert min(later) - first >= 0.99
+        (api,) = await oban.list_limits()
+        assert (api.global_limit, api.resting) == (5, 0)
+
+
+async def test_a_queue_that_is_only_started_has_no_say_in_its_partitions(oban_dsn: str) -> None:
+    queue = {"limit": 10, "global_limit": 1, "partition": BY_TENANT}
+    async with (
+        Oban(pool=oban_dsn, node="one", name="a", queues={"divided": queue}),
+        Oban(pool=oban_dsn, node="two", name="b", queues={"default": 1}) as other,
+    ):
+        await other.start_queue("divided")
+
+        async def runs_there() -> bool:
+            return other.check_queue("divided") is not None
+
+        await eventually(runs_there)
+        await asyncio.sleep(0.2)
+        await other.stop_queue("divided")
+        await other.enqueue(Noted.new({"tenant": 1}, queue="divided"))
+        with psycopg.connect(direct(oban_dsn)) as connection:
+            found = connection.execute("select paths from oban_partitions").fetchall()
+        assert found == [([["args", "tenant"]],)]
+
+
+async def test_a_limit_that_nobody_has_is_told_of_once(
+    oban_dsn: str, events: list[tuple[str, Any]]
+) -> None:
+    async with Oban(pool=oban_dsn, queues={"default": 1}, limits={"api": 5}) as oban:
+        waiting = await oban.enqueue(Noted.new(limits=["ipa"]))
+        await oban.enqueue(Noted.new(limits=["api"]))
+
+        async def ran() -> bool:
+            return len(Noted.started) == 1
+
+        await eventually(ran)
+        await asyncio.sleep(0.3)
+        found = await oban.get_job(waiting)
+        assert found is not None
+        assert found.state == "available"
+    told = [metadata for name, metadata in events if name == "oban.producer.unknown_limits"]
+    assert told == [{"queue": "default", "limits": ["ipa"]}]

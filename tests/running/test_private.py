@@ -5,7 +5,7 @@ import json
 import logging
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -123,6 +123,10 @@ async def test_what_is_secret_is_found_nowhere(
         jobs += await Charge.enqueue_many([{"card": SECRET, "do": "fail"}] * 3, max_attempts=1)
         jobs.append(await TypedCharge.enqueue(Card(SECRET, 5)))
         jobs.append(await charge_card.enqueue(SECRET))
+        jobs.append(await oban.enqueue(replace(charge_card.new(SECRET), priority=3)))
+        jobs.append(
+            await oban.enqueue(Job(worker=charge_card.new("").worker, args={"card": SECRET}))
+        )
         await oban.enqueue_stream(Charge.new({"card": SECRET, "do": "succeed"}) for _ in range(3))
         later = await Charge.enqueue({"card": SECRET, "do": "succeed"}, schedule_in=600)
         for _ in range(2):
@@ -135,7 +139,7 @@ async def test_what_is_secret_is_found_nowhere(
             assert list(found.args) == ["encrypted"]
             told.write(f"{found!r} {found.args} {found.errors}")
         everything = await oban.list_jobs(JobFilter())
-    assert len(everything) == 15
+    assert len(everything) == 17
     assert unique.conflicted
     told.write(dump(oban_dsn))
     assert SECRET not in told.getvalue()

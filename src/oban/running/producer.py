@@ -56,12 +56,20 @@ class Producer:
         queue: str,
         cancel_grace_period: float,
         shared_limits: Mapping[str, Limits],
+        is_configured: bool,
         solitude: Solitude,
         is_believed_alive: Callable[[], bool],
         hear_due_in: Callable[[float], None],
     ) -> None:
         self.identity = ProducerIdentity(str(uuid.uuid4()), name, node, queue)
-        self.turns = Turns(engine, self.identity, options.limits, shared_limits, hear_due_in)
+        self.turns = Turns(
+            engine,
+            self.identity,
+            options.limits,
+            shared_limits,
+            hear_due_in,
+            has_say=is_configured,
+        )
         self.slots = Slots(
             queue,
             options,

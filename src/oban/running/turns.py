@@ -50,6 +50,8 @@ class Turns:
         limits: QueueLimits,
         shared: Mapping[str, Limits],
         hear_due_in: Callable[[float], None],
+        *,
+        has_say: bool,
     ) -> None:
         self.engine = engine
         self.identity = identity
@@ -59,6 +61,9 @@ class Turns:
         #: queues. Where there are none a turn takes the shorter way.
         self.limits = limits
         self.shared = shared
+        #: Whether what this node says of the queue is to hold: it is configured here, and was not
+        #: only started by a command.
+        self.has_say = has_say
         #: When it was last told to all what holds.
         self.opened_at = -math.inf
         #: Until when jobs are taken to stand in lanes, whatever this node knows of limits.
@@ -196,7 +201,10 @@ class Turns:
         is_first = self.opened_at == -math.inf
         if is_first or (self.are_limited and now - self.opened_at > LIMITS_AGE):
             opening = self.engine.open_limits(
-                self.identity.queue, self.limits.partition, self.shared, overrule=is_first
+                self.identity.queue,
+                self.limits.partition,
+                self.shared,
+                overrule=is_first and self.has_say,
             )
             await self.session.execute(opening)
             self.opened_at = now
@@ -257,7 +265,8 @@ class Turns:
             self.drop([ack], await self.exchange([ack], 0))
         except DataRefused as refusal:
             self.tell("refused", ack, error=str(refusal))
-            bare = replace(ack, error=f"the database refused the details: {refusal}", meta=None)
+            told = f"the database refused the details: {refusal}"
+            bare = replace(ack, error=told, meta=None, slows=None)
             try:
                 self.drop([bare], await self.exchange([bare], 0))
             except DataRefused as final:

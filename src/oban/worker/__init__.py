@@ -5,7 +5,13 @@ a function's arguments are stored, `jobs` how jobs are built and enqueued.
 """
 
 from oban.worker.decorators import Worker, job, worker
-from oban.worker.definition import Definition, forget, registered, worker_named
+from oban.worker.definition import (
+    Definition,
+    forget,
+    private_workers,
+    registered,
+    worker_named,
+)
 from oban.worker.hooks import Hooks
 from oban.worker.jobs import ClassJobs, FunctionJobs
 from oban.worker.naming import require_importable
@@ -23,6 +29,7 @@ __all__ = [
     "Worker",
     "forget",
     "job",
+    "private_workers",
     "registered",
     "require_importable",
     "worker",

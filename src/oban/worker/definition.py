@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType, MethodType
@@ -96,6 +96,8 @@ class Definition:
 
 
 REGISTRY: Final[dict[str, Definition]] = {}
+#: Of these, those whose arguments are encrypted.
+PRIVATE: Final[set[str]] = set()
 #: The names that workers had before, and those they have now.
 FORMER: Final[dict[str, str]] = {}
 
@@ -117,7 +119,14 @@ def register(definition: Definition) -> None:
         raise InvalidOption(f"{name} is a worker, and an alias of {FORMER[name]}")
     forget(name)
     REGISTRY[name] = definition
+    if definition.encrypted:
+        PRIVATE.add(name)
     FORMER.update(dict.fromkeys(definition.aliases, name))
+
+
+def private_workers() -> Collection[str]:
+    """The names of workers whose arguments are encrypted, a live view."""
+    return PRIVATE
 
 
 def worker_named(name: str) -> Definition | None:
@@ -134,6 +143,7 @@ def registered() -> Mapping[str, Definition]:
 def forget(name: str) -> None:
     """Take a worker out of the registry, as a test does that made it."""
     known = REGISTRY.pop(name, None)
+    PRIVATE.discard(name)
     for former in () if known is None else known.aliases:
         FORMER.pop(former, None)
 
