@@ -27,6 +27,7 @@ from oban.engines.values import (
     UniqueLost,
 )
 from oban.errors import NotStarted
+from oban.limits import Limits
 from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions, QueueOptions
 from oban.pool import open_pool
@@ -271,6 +272,7 @@ class Oban(QueueControl):
         """All queues at once: they start together, and drain together within one grace period."""
         assert self.queues is not None
         assert self.heart is not None
+        await self.say_limits()
         self.queues.open()
         try:
             yield
@@ -278,6 +280,20 @@ class Oban(QueueControl):
             self.queues.drain()
             self.heart.beat_soon()  # a death from here on is no crash
             await self.queues.close(self.options.shutdown_grace_period, exiting=self.exiting)
+
+    async def say_limits(self) -> None:
+        """Tell all what divides the queues that are configured here, and what they share.
+
+        Whoever starts last has the say. A queue that is only started by a command has none.
+        """
+        for queue, options in self.options.queues.items():
+            partition = options.limits.partition
+            opening = self.engine.open_limits(queue, partition, self.shared_limits, overrule=True)
+            await self.engine.execute(opening)
+
+    @property
+    def shared_limits(self) -> Mapping[str, Limits]:
+        return {name: each.limits for name, each in self.options.limits.items()}
 
     def make_producer(
         self,
@@ -294,8 +310,7 @@ class Oban(QueueControl):
             node=self.node,
             queue=queue,
             cancel_grace_period=self.options.cancel_grace_period,
-            is_configured=queue in self.options.queues,
-            shared_limits={name: each.limits for name, each in self.options.limits.items()},
+            shared_limits=self.shared_limits,
             solitude=solitude,
             is_believed_alive=is_believed_alive,
             hear_due_in=self.hear_due_in,

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
@@ -47,6 +48,7 @@ class Node:
         self.running: list[Job] = []
         self.last_turn: Turn | None = None
         self.from_lane: str | None = None
+        self.skipped: tuple[str, ...] = ()
 
     async def open(self) -> "Node":
         await self.engine.execute(self.engine.register(self.identity, 60.0))
@@ -63,10 +65,17 @@ class Node:
         del self.running[:ended]
         turn = await self.engine.execute(
             self.engine.turn(
-                self.identity, acks, demand, None, self.limits, from_lane=self.from_lane
+                self.identity,
+                acks,
+                demand,
+                None,
+                self.limits,
+                from_lane=self.from_lane,
+                skipped=self.skipped,
             )
         )
         self.from_lane = turn.last_lane
+        self.skipped = tuple(turn.refusing)
         assert len(turn.acknowledged) == ended
         self.running += turn.claimed
         return turn
@@ -499,4 +508,85 @@ async def test_limits_hold_whatever_isolation_is_the_default(oban_dsn: str) -> N
     with pytest.raises(DatabaseError, match="limits need the isolation level read committed"):
         await engine.execute(turn)
     await session.close()
+    await engine.close()
+
+
+async def test_a_job_that_names_too_many_limits_waits_and_holds_up_nothing(
+    engine: PostgresEngine,
+) -> None:
+    node = await Node(engine, QueueLimits(), {"api": Limits(3)}).open()
+    names = [f"{number:03}{'x' * 97}" for number in range(60)]
+    soon = {"scheduled_at": datetime.now(UTC) + timedelta(seconds=0.2)}
+    await fill(engine, 1, meta={"limits": names}, **soon)
+    await fill(engine, 1, **soon)
+    await asyncio.sleep(0.3)
+    assert (await engine.execute(engine.stage(["default"], 10))).staged_count == 2
+    turn = await node.turn(9)
+    assert (len(turn.claimed), list(turn.unknown_limits)) == (1, ["*too-many*"])
+
+
+@pytest.mark.parametrize(("before", "after"), [(1.0, 60.0), (60.0, 50.0), (60.0, 1.0)])
+async def test_what_was_spent_counts_by_another_period_too(
+    engine: PostgresEngine, before: float, after: float
+) -> None:
+    node = await Node(engine, QueueLimits(), {"api": Limits(allowed=10, period=before)}).open()
+    await fill(engine, 30, meta={"limits": ["api"]})
+    assert await node.claim(9) == 9
+    rate: Mapping[str, float] = {"allowed": 10, "period": after}
+    await engine.execute(engine.scale_limit("api", {"rate_limit": rate}))
+    assert await node.claim(9) == 1
+    assert await node.claim(9) == 0
+    assert 0 < (node.again_in() or 0) <= after * 1.1
+
+
+async def test_who_removes_partitions_has_the_say(engine: PostgresEngine, oban_dsn: str) -> None:
+    divided = QueueLimits(2, partition=BY_TENANT)
+    await nodes(engine, 1, divided)
+    (node,) = await nodes(engine, 1, QueueLimits(2))
+    repeated = engine.open_limits("default", BY_TENANT, {}, overrule=False)
+    await engine.execute(repeated)  # by a node of before, that still runs
+    await fill_tenants(engine, a=3, b=3)
+    assert await node.claim(9) == 2
+    assert execute(oban_dsn, "select paths from oban_partitions") == [(None,)]
+
+
+async def test_jobs_that_name_no_limit_are_not_kept_waiting_by_heavy_ones(
+    engine: PostgresEngine,
+) -> None:
+    shared = {"api": Limits(allowed=10, period=PERIOD)}
+    node = await Node(engine, QueueLimits(2), shared).open()
+    await fill(engine, 1, meta={"limits": ["api"], "weight": 8})
+    assert await node.claim(1) == 1
+    await fill(engine, 2, meta={"limits": ["api"], "weight": 8})
+    await fill(engine, 5)
+    assert await node.claim(2, ended=1) == 0
+    assert (node.again_in(), node.skipped) == (0, ("limit api",))
+    assert await node.claim(2) == 2
+    assert {tuple(job.meta) for job in node.running} == {()}
+
+
+async def test_a_job_that_runs_counts_as_what_it_was_claimed_as(engine: PostgresEngine) -> None:
+    node = await Node(engine, QueueLimits(), {"api": Limits(1)}).open()
+    await fill(engine, 2, meta={"limits": ["api"]})
+    assert await node.claim(9) == 1
+    identity = node.running[0].id or 0
+    await engine.execute(engine.update([identity], lambda _: {"meta": {"progress": 5}}))
+    assert await node.claim(9) == 0
+
+
+async def test_acks_are_saved_whatever_isolation_there_is(oban_dsn: str) -> None:
+    engine = PostgresEngine(oban_dsn)
+    node = await Node(engine, QueueLimits(2)).open()
+    await fill(engine, 1)
+    assert await node.claim(1) == 1
+    with psycopg.connect(direct(oban_dsn)) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        ack = Ack(node.running[0].id or 0, 1, JobState.COMPLETED)
+        turn = next(engine.turn(node.identity, [ack], 0, None, QueueLimits(2)).steps())
+        (row,) = (
+            psycopg.RawCursor(connection)
+            .execute(turn.sql.numbered.encode(), turn.values)
+            .fetchall()
+        )
+    assert row[0] == []
     await engine.close()

@@ -316,6 +316,7 @@ class Engine(Protocol):
         limits: QueueLimits | None = None,
         *,
         from_lane: str | None = None,
+        skipped: Sequence[str] = (),
         any_lane: bool = False,
     ) -> Operation[Turn]:
         """Save how attempts ended and claim up to `demand` jobs, in one round trip.
@@ -323,7 +324,8 @@ class Engine(Protocol):
         With `start`, of those that stand there or behind. Without `limits` only jobs that have none
         to pass are claimed, unless those in `any_lane` are asked for. With them, which may be none
         for the queue itself, no more is claimed than the queue's limits and shared ones allow, over
-        all nodes; where a turn has said its `last_lane`, from behind that.
+        all nodes; where a turn has said its `last_lane`, from behind that, and without the jobs of
+        what it has named as `refusing`.
 
         All or nothing. An attempt rescued, cancelled or deleted meanwhile is left alone and is
         missing from the result; sending the same ack twice changes nothing. Never waits for a row

@@ -51,6 +51,10 @@ class Turn:
     last_lane: str | None = None
     #: Shared limits that jobs of the queue name and nobody has defined: these jobs wait.
     unknown_limits: Sequence[str] = ()
+    #: Shared limits that the first jobs are too heavy for, where nothing else could be claimed.
+    refusing: Sequence[str] = ()
+    #: Whether jobs of the queue pass a rate that it shares with others.
+    is_rated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,20 +56,12 @@ class Producer:
         queue: str,
         cancel_grace_period: float,
         shared_limits: Mapping[str, Limits],
-        is_configured: bool,
         solitude: Solitude,
         is_believed_alive: Callable[[], bool],
         hear_due_in: Callable[[float], None],
     ) -> None:
         self.identity = ProducerIdentity(str(uuid.uuid4()), name, node, queue)
-        self.turns = Turns(
-            engine,
-            self.identity,
-            options.limits,
-            shared_limits,
-            hear_due_in,
-            has_say=is_configured,
-        )
+        self.turns = Turns(engine, self.identity, options.limits, shared_limits, hear_due_in)
         self.slots = Slots(
             queue,
             options,
@@ -77,7 +69,6 @@ class Producer:
             solitude,
             cancel_grace_period=cancel_grace_period,
             is_resting=lambda: self.resting,
-            waits=not any(each.allowed for each in shared_limits.values()),
             ended=self.save,
         )
         #: Whether nobody has reason to rescue what is claimed here.
@@ -127,7 +118,7 @@ class Producer:
     def limit(self, limits: QueueLimits) -> None:
         """What holds over all nodes from now on."""
         self.turns.limits = limits
-        self.slots.limit_ahead(limits)
+        self.slots.limit_ahead(limits, is_rated=self.turns.is_rated)
         self.wake()
 
     def pause(self, paused: bool) -> None:
@@ -244,6 +235,7 @@ class Producer:
         claimed = await self.turns.take(demand)
         self.is_more = len(claimed) >= demand > 0
         self.come_again(self.turns.again_in)
+        self.slots.limit_ahead(self.turns.limits, is_rated=self.turns.is_rated)
         if claimed:
             self.turns.processed_at = claimed[0].attempted_at  # one time for all of a turn
             if self.turns.gives_back():  # something has since, which stands before these

@@ -32,7 +32,6 @@ class Slots:
         *,
         cancel_grace_period: float,
         is_resting: Callable[[], bool],
-        waits: bool,
         ended: Callable[[Ack], None],
     ) -> None:
         self.queue = queue
@@ -45,9 +44,7 @@ class Slots:
         #: Is told how each attempt ended, or that it was given back.
         self.ended = ended
         self.runs: dict[AttemptKey, Run] = {}
-        #: What is claimed ahead has started as far as a rate is concerned, and shall not start
-        #: later: so nothing is where jobs may have one to pass.
-        self.claim_ahead = options.claim_ahead if waits else 0
+        self.claim_ahead = options.claim_ahead
         self.ahead = Ahead(options.claim_ahead)
         self.limit_ahead(options.limits)
         #: The next look at those that wait; there is one to come as long as any does.
@@ -58,9 +55,9 @@ class Slots:
         #: The task that starts jobs and outlives them; see `Run.owner`.
         self.owner: asyncio.Task[None] | None = None
 
-    def limit_ahead(self, limits: QueueLimits) -> None:
-        """What holds over all nodes from now on."""
-        self.ahead.bound(0 if limits.allowed is not None else self.claim_ahead)
+    def limit_ahead(self, limits: QueueLimits, *, is_rated: bool = False) -> None:
+        """What waits here has started as far as a rate is concerned, and shall not start later."""
+        self.ahead.bound(0 if is_rated or limits.allowed is not None else self.claim_ahead)
 
     def in_hand(self) -> list[AttemptKey]:
         return [*self.runs, *self.ahead.keys()]

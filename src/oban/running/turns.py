@@ -38,6 +38,8 @@ START_AGE: Final = 2.0
 LIMITS_AGE: Final = 10.0
 #: Seconds for which claims mind lanes after there were jobs in one.
 LANED_AGE: Final = 60.0
+#: Seconds for which the jobs of a limit are passed over whose first is too heavy for it.
+SKIPPED_AGE: Final = 0.25
 #: Seconds until an outcome is sent again that the database refuses.
 REFUSED_REST: Final = 60.0
 
@@ -50,8 +52,6 @@ class Turns:
         limits: QueueLimits,
         shared: Mapping[str, Limits],
         hear_due_in: Callable[[float], None],
-        *,
-        has_say: bool,
     ) -> None:
         self.engine = engine
         self.identity = identity
@@ -61,17 +61,19 @@ class Turns:
         #: queues. Where there are none a turn takes the shorter way.
         self.limits = limits
         self.shared = shared
-        #: Whether what this node says of the queue is to hold: it is configured here, and was not
-        #: only started by a command.
-        self.has_say = has_say
-        #: When it was last told to all what holds.
+        #: When it was last told to all what holds, where somebody might not have.
         self.opened_at = -math.inf
         #: Until when jobs are taken to stand in lanes, whatever this node knows of limits.
         self.laned_until = -math.inf
         #: The lane behind which the next claim looks on.
         self.from_lane: str | None = None
-        #: Shared limits that were missed, each told of once.
-        self.unknown_limits: frozenset[str] = frozenset()
+        #: Shared limits whose jobs are passed over for a moment, since the first are too heavy.
+        self.skipped: frozenset[str] = frozenset()
+        self.skipped_until = -math.inf
+        #: Whether jobs of the queue pass a rate that it shares with others, by the last claim.
+        self.is_rated = False
+        #: Shared limits that were missed, and when they were last; each is told of once.
+        self.unknown_limits: dict[str, float] = {}
         #: Seconds until time allows more, by the last turn.
         self.again_in: float | None = None
         self.session = engine.session(identity.label)
@@ -152,13 +154,15 @@ class Turns:
         if any(ack.state is JobState.AVAILABLE for ack in acks):
             self.start = None  # what goes back stands before it
         start = self.start if time.monotonic() < self.start_until else None
+        is_limited = self.are_limited or any(ack.slows is not None for ack in acks)
         operation = self.engine.turn(
             self.identity,
             acks,
             demand,
             start,
-            self.limits if self.are_limited else None,
+            self.limits if is_limited else None,
             from_lane=self.from_lane,
+            skipped=sorted(self.skipped) if time.monotonic() < self.skipped_until else (),
         )
         before, self.unanswered = self.unanswered, True
         try:
@@ -174,8 +178,8 @@ class Turns:
             raise
         self.unanswered = before
         self.again_in = turn.again_in
-        self.from_lane = turn.last_lane
-        self.tell_unknown(turn.unknown_limits)
+        if demand:
+            self.learn(turn)
         if delays := [ack.delay for ack in acks if ack.delay is not None]:
             self.hear_due_in(min(delays))
         if turn.claimed and start is not None and self.start is start:
@@ -193,28 +197,32 @@ class Turns:
         )
 
     async def open_limits(self) -> None:
-        """Tell all what holds, and again once in a while: somebody may have emptied a table.
+        """Say what holds once in a while: somebody may have emptied a table.
 
-        The node that started last has the say.
+        What others say instead is left alone; the node that started last has the say.
         """
         now = time.monotonic()
-        is_first = self.opened_at == -math.inf
-        if is_first or (self.are_limited and now - self.opened_at > LIMITS_AGE):
+        if self.are_limited and now - self.opened_at > LIMITS_AGE:
             opening = self.engine.open_limits(
-                self.identity.queue,
-                self.limits.partition,
-                self.shared,
-                overrule=is_first and self.has_say,
+                self.identity.queue, self.limits.partition, self.shared, overrule=False
             )
             await self.session.execute(opening)
             self.opened_at = now
 
-    def tell_unknown(self, names: Sequence[str]) -> None:
-        """Jobs wait for limits that nobody has defined: somebody should know."""
-        if missed := sorted(set(names) - self.unknown_limits):
+    def learn(self, turn: Turn) -> None:
+        """What a claim within limits says of the next one."""
+        now = time.monotonic()
+        self.from_lane = turn.last_lane
+        self.is_rated = turn.is_rated
+        if turn.refusing:
+            held = self.skipped if now < self.skipped_until else frozenset()
+            self.skipped, self.skipped_until = held.union(turn.refusing), now + SKIPPED_AGE
+        # Jobs wait for limits that nobody has defined: somebody should know.
+        known = {name: at for name, at in self.unknown_limits.items() if now - at < LANED_AGE}
+        if missed := sorted(set(turn.unknown_limits) - set(known)):
             metadata = {"queue": self.identity.queue, "limits": missed}
             telemetry.execute("oban.producer.unknown_limits", metadata)
-        self.unknown_limits = frozenset(names)
+        self.unknown_limits = {**known, **dict.fromkeys(turn.unknown_limits, now)}
 
     def hear_head(self, head: Head) -> None:
         """Where the queue was found to begin, by who looks for that once in a while.

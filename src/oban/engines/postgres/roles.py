@@ -9,7 +9,7 @@ CHANGE: Final = "select, insert, update, delete"
 
 CLAIM_LIMITED: Final = (
     "oban_claim_limited(text, text, text, integer, integer, bigint, float8, integer, integer, "
-    "text, jsonb, text)"
+    "text, text[], jsonb, text)"
 )
 
 #: For each part, the privileges on tables; adding jobs also needs the sequence of their ids.
@@ -72,6 +72,7 @@ def grant_statements(prefix: str, part: str, role: str) -> list[str]:
                 "oban_lane_of(text, text, jsonb, jsonb)",
                 "oban_lane_limits(text)",
                 "oban_weight(jsonb)",
+                "oban_spent(jsonb, float8, float8, bigint)",
                 "oban_waiting_lanes(text, text, integer)",
                 CLAIM_LIMITED,
             )

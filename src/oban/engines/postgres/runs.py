@@ -37,6 +37,7 @@ class RunVerbs(Verbs):
         limits: QueueLimits | None = None,
         *,
         from_lane: str | None = None,
+        skipped: Sequence[str] = (),
         any_lane: bool = False,
     ) -> PostgresOperation[Turn]:
         payload = acks_payload(acks)
@@ -65,14 +66,16 @@ class RunVerbs(Verbs):
                 spans=SPANS,
                 most_lanes=MOST_LANES,
                 from_lane=from_lane or "",
+                skipped=list(skipped),
                 insert_channel=self.channels.insert,
                 **claiming,
             )
 
         def steps() -> Steps[Turn]:
-            (unsaved, held, again_in, last_lane, unknown, *_), *rows = yield statement()
+            (first, *rows) = yield statement()
+            unsaved, held, again_in, last_lane, unknown, refusing, is_rated, *_ = first
             acknowledged = frozenset(ack.id for ack in acks).difference(unsaved)
-            claimed = sorted(read_claimed((row[5:] for row in rows), producer), key=start_order)
+            claimed = sorted(read_claimed((row[7:] for row in rows), producer), key=start_order)
             last = place_of(claimed[-1]) if claimed else None
             return Turn(
                 acknowledged,
@@ -82,6 +85,8 @@ class RunVerbs(Verbs):
                 again_in,
                 last_lane,
                 tuple(unknown or ()),
+                tuple(refusing or ()),
+                bool(is_rated),
             )
 
         return PostgresOperation("turn", steps)

@@ -6,12 +6,25 @@
 -- 32 digits of the partition, if the queue has any, and after a space the names of shared limits.
 alter table {prefix}.oban_jobs add column if not exists lane text collate "C";
 
+-- A longer one would fit in no index, and so keep what is staged with it from being staged.
+do $$ begin
+  if not exists (
+    select from pg_constraint
+    where conrelid = to_regclass(quote_ident({prefix_text}) || '.oban_jobs')
+      and conname = 'oban_lane_length'
+  ) then
+    alter table {prefix}.oban_jobs
+      add constraint oban_lane_length check (length(lane) <= 1100) not valid;
+  end if;
+end $$;
+
 -- What the partitions of a queue are made of, as its nodes were configured last: a list of paths, each
 -- a field of the job and keys within. `mark` begins the lanes of jobs that were placed by it.
 create table if not exists {prefix}.oban_partitions (
   queue text primary key,
-  paths jsonb not null,
-  mark text not null
+  -- Null where the node that started last has said that there are none.
+  paths jsonb,
+  mark text
 );
 
 alter table {prefix}.oban_limiters
@@ -22,24 +35,31 @@ alter table {prefix}.oban_limiters
   add column if not exists resting_until timestamptz,
   -- The queues of which a claim found no room.
   add column if not exists awaited_by text[] not null default '{}',
+  -- By the spans of which period `spent` is kept.
+  add column if not exists spent_period float8,
   -- What is kept of a partition means nothing after this.
   add column if not exists expires_at timestamptz,
   drop column if exists is_awaited;
 
 drop function if exists {prefix}.oban_running_count(text, bigint);
 
--- The lane of a job: null where it has none. Anything may stand in args and meta.
+-- The lane of a job, null where it has none. Anything may stand in args and meta. A job that names more
+-- limits than a lane holds waits for one that nobody can define, and floods nothing.
 create or replace function {prefix}.oban_lane(
   paths jsonb, mark text, worker text, args jsonb, meta jsonb
 ) returns text language plpgsql immutable as $$
 declare
   names text;
+  name_count integer;
   parts jsonb;
 begin
   if jsonb_typeof(meta -> 'limits') = 'array' then
-    select string_agg(distinct name, ',' order by name) into names
+    select string_agg(distinct name, ',' order by name), count(distinct name) into names, name_count
     from jsonb_array_elements_text(meta -> 'limits') as name
     where length(name) <= 100 and name ~ '^[A-Za-z0-9_.-]+$';
+    if name_count > 10 then
+      names := '*too-many*';
+    end if;
   end if;
   if paths is null and names is null then
     return null;
@@ -68,7 +88,7 @@ declare
   partition record;
 begin
   select paths, mark into partition from {prefix}.oban_partitions where queue = in_queue;
-  if not found and meta -> 'limits' is null then
+  if (not found or partition.paths is null) and meta -> 'limits' is null then
     return null;
   end if;
   return {prefix}.oban_lane(partition.paths, partition.mark, worker, args, meta);
@@ -86,6 +106,21 @@ returns numeric language sql immutable as $$
   select case when jsonb_typeof(meta -> 'weight') = 'number'
     then greatest(1, ceil(cast(meta ->> 'weight' as numeric))) else 1
   end
+$$;
+
+-- What was started, by spans of the period that holds now; where it was another one, by the later
+-- side of what a span became, but not ahead of now.
+create or replace function {prefix}.oban_spent(
+  spent jsonb, before float8, period float8, now_span bigint
+)
+returns table (span bigint, weight bigint) language sql immutable as $$
+  select
+    case
+      when before is null or before = period then cast(key as bigint)
+      else least(now_span, cast(floor((cast(key as bigint) + 1) * before / period) as bigint))
+    end,
+    cast(value as bigint)
+  from jsonb_each_text(coalesce(spent, '{}'))
 $$;
 
 -- The lanes of a queue with available jobs, up to `most` of them behind `from_lane`. One after the
@@ -137,12 +172,15 @@ end $$;
 -- seconds and, if it named one, the limit. Who makes room that somebody waits for tells the nodes.
 -- Returns a row for each claimed job, and a last one without: in how many seconds to try again where
 -- there may be more by then, the lane to go on behind where there were too many, and shared limits that
--- nobody has defined, for which the jobs that name them wait.
+-- nobody has defined, for which the jobs that name them wait. Where nothing could be claimed because
+-- of shared limits that the first jobs are too heavy for, it names these limits: given as `skipped`
+-- their jobs are passed over, and others keep nobody waiting. And whether any shared rate is passed.
 create or replace function {prefix}.oban_claim_limited(
   in_queue text, in_node text, in_uuid text, demand integer, slots integer, allowed bigint,
-  period float8, spans integer, most_lanes integer, from_lane text, freed jsonb, insert_channel text
+  period float8, spans integer, most_lanes integer, from_lane text, skipped text[], freed jsonb, insert_channel text
 ) returns table (
-  again_in float8, last_lane text, unknown_limits text[], id bigint, worker text, attempt integer,
+  again_in float8, last_lane text, unknown_limits text[], refusing text[], is_rated boolean,
+  id bigint, worker text, attempt integer,
   max_attempts integer, priority integer, args text, meta text, errors text, tags text[],
   inserted float8, scheduled float8, attempted float8, completed float8, cancelled float8,
   discarded float8
@@ -159,13 +197,15 @@ declare
   own constant text := 'queue ' || in_queue;
   has_own constant boolean := slots is not null or allowed is not null;
   is_partitioned constant boolean := exists (
-    select from {prefix}.oban_partitions as partition where partition.queue = in_queue
+    select from {prefix}.oban_partitions as partition
+    where partition.queue = in_queue and partition.paths is not null
   );
   lanes text[] := '{}';
   shared text[];
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise 'limits need the isolation level read committed, which is not the default of this database';
+  if demand > 0 and current_setting('transaction_isolation') <> 'read committed' then
+    raise 'limits need the isolation level read committed, which is not the default of this database'
+      using errcode = 'object_not_in_prerequisite_state';
   end if;
   if demand > 0 then
     lanes := {prefix}.oban_waiting_lanes(in_queue, from_lane, most_lanes);
@@ -238,7 +278,8 @@ begin
     select lane, 'limit ' || unnest({prefix}.oban_lane_limits(lane)) from open
   ), bound as materialized (
     select
-      every.name, limiter.spent, limiter.resting_until, limiter.awaited_by,
+      every.name, limiter.spent, limiter.spent_period as before, limiter.resting_until,
+      limiter.awaited_by,
       case
         when not starts_with(every.name, 'limit ') then slots
         when limiter.options is null and limiter.scaled is null then 0
@@ -285,7 +326,7 @@ begin
   ), room as materialized (
     select
       bound.name, bound.allowed, bound.is_unknown, bound.awaited_by, now.span as now_span,
-      bound.spent, now.span - spans - now.slack as past_span,
+      bound.spent, bound.before, bound.period, now.span - spans - now.slack as past_span,
       case when bound.slots is not null
         then greatest(0, bound.slots - coalesce(running.job_count, 0))
       end as slots_left,
@@ -307,9 +348,13 @@ begin
     ) as now
     left join running on running.name = bound.name
     left join lateral (
-      select sum(cast(value as bigint)) as weight, min(cast(key as bigint)) as since
-      from jsonb_each_text(bound.spent)
-      where bound.allowed is not null and cast(key as bigint) >= now.span - spans - now.slack
+      -- What lies ahead was written before somebody has set the clock back.
+      select sum(each.weight) as weight, min(each.span) as since
+      from {prefix}.oban_spent(
+        bound.spent, bound.before, bound.period, now.span
+      ) as each
+      where bound.allowed is not null
+        and each.span between now.span - spans - now.slack and now.span + 1
     ) as used on true
   ), passable as materialized (
     select
@@ -319,7 +364,7 @@ begin
     left join gate on gate.lane = open.lane
     left join room on room.name = gate.name
     group by open.lane
-    having not coalesce(bool_or(room.is_resting), false)
+    having not coalesce(bool_or(room.is_resting or room.name = any(skipped)), false)
       and coalesce(min(room.slots_left), 1) > 0
       and coalesce(min(room.weight_left), 1) > 0
   ), share as materialized (
@@ -451,7 +496,7 @@ begin
     ) as each
     where queue <> in_queue or not (select is_short from result)
   ), noted as (
-    insert into {prefix}.oban_limiters as limiter (name, spent, awaited_by, expires_at)
+    insert into {prefix}.oban_limiters as limiter (name, spent, spent_period, awaited_by, expires_at)
     select
       room.name,
       case when room.allowed is not null and taken.weight > 0
@@ -460,17 +505,20 @@ begin
           from (
             select span, sum(weight) as weight
             from (
-              select cast(key as bigint) as span, cast(value as bigint) as weight
-              from jsonb_each_text(coalesce(room.spent, '{}'))
+              select each.span, each.weight
+              from {prefix}.oban_spent(
+                room.spent, room.before, room.period, room.now_span
+              ) as each
               union all
               select room.now_span, taken.weight
             ) as both_of_them
-            where span >= room.past_span
+            where span between room.past_span and room.now_span + 1
             group by span
           ) as summed
         )
         else coalesce(room.spent, '{}')
       end,
+      case when room.allowed is not null and taken.weight > 0 then room.period else room.before end,
       coalesce(waiting.awaited_by, room.awaited_by, '{}'),
       case when starts_with(room.name, 'lane ')
         then clock_timestamp() + period * 2 * interval '1 second'
@@ -483,11 +531,13 @@ begin
     on conflict (name) do update set
       awaited_by = excluded.awaited_by,
       expires_at = greatest(limiter.expires_at, excluded.expires_at),
-      spent = excluded.spent
+      spent = excluded.spent,
+      spent_period = excluded.spent_period
     returning limiter.name
   )
   select
-    cast(null as float8), cast(null as text), cast(null as text[]), claimed.id, claimed.worker,
+    cast(null as float8), cast(null as text), cast(null as text[]), cast(null as text[]),
+    cast(null as boolean), claimed.id, claimed.worker,
     claimed.attempt, claimed.max_attempts, claimed.priority, claimed.args, claimed.meta,
     claimed.errors, claimed.tags, claimed.inserted, claimed.scheduled, claimed.attempted,
     claimed.completed, claimed.cancelled, claimed.discarded
@@ -507,12 +557,16 @@ begin
         )
       )
       then 0
+      when (select job_count from result) = 0
+        and exists (select from refused where starts_with(name, 'limit '))
+      then 0  -- without the lanes of these there may be room
       else (
         select min(greatest(room.reopens_in, 0.001)) from room
         left join taken on taken.name = room.name
         where room.name in (select name from gate)
           and (
             room.is_resting
+            or room.name = any(skipped)
             or room.weight_left <= coalesce(taken.weight, 0)
             or room.name in (select name from refused where is_rate)
           )
@@ -520,6 +574,13 @@ begin
     end,
     case when cardinality(lanes) >= most_lanes then lanes[cardinality(lanes)] end,
     array(select substr(name, 7) from room where is_unknown and name in (select name from gate)),
+    case when (select job_count from result) = 0 then array(
+      select distinct name from refused where starts_with(name, 'limit ')
+    ) else '{}' end,
+    exists (
+      select from room
+      where allowed is not null and starts_with(name, 'limit ') and name in (select name from gate)
+    ),
     null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
   from (select count(*) from told) as told, (select count(*) from noted) as noted;
 end $$;

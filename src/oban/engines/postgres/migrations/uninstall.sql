@@ -18,10 +18,11 @@ drop function if exists
   {prefix}.oban_running_count(text, bigint),
   {prefix}.oban_lane(jsonb, text, text, jsonb, jsonb),
   {prefix}.oban_lane_of(text, text, jsonb, jsonb), {prefix}.oban_lane_limits(text),
-  {prefix}.oban_weight(jsonb),
+  {prefix}.oban_weight(jsonb), {prefix}.oban_spent(jsonb, float8, float8, bigint),
   {prefix}.oban_waiting_lanes(text, text, integer),
   {prefix}.oban_claim_limited(
-    text, text, text, integer, integer, bigint, float8, integer, integer, text, jsonb, text
+    text, text, text, integer, integer, bigint, float8, integer, integer, text, text[], jsonb,
+    text
   );
 
 do $$

@@ -18,7 +18,7 @@ notified as (
 -- part: lane
 -- The lane of each job of `input`: none for nearly all, which have no limits to pass.
 case
-      when partition.queue is null and meta -> 'limits' is null then null
+      when partition.paths is null and meta -> 'limits' is null then null
       else {prefix}.oban_lane(partition.paths, partition.mark, worker, coalesce(args, '{}'), meta)
     end
 
@@ -259,11 +259,14 @@ with input as materialized (
   set
     args = case when 'args' = any(last.names) then coalesce(input.args, '{}') else job.args end,
     meta = case when 'meta' = any(last.names) then input.meta else job.meta end,
-    lane = {prefix}.oban_lane_of(
-      case when 'queue' = any(last.names) then input.queue else job.queue end, job.worker,
-      case when 'args' = any(last.names) then coalesce(input.args, '{}') else job.args end,
-      case when 'meta' = any(last.names) then input.meta else job.meta end
-    ),
+    lane = case
+      when job.state = 'executing' or job.stopping_at is not null then job.lane
+      else {prefix}.oban_lane_of(
+        case when 'queue' = any(last.names) then input.queue else job.queue end, job.worker,
+        case when 'args' = any(last.names) then coalesce(input.args, '{}') else job.args end,
+        case when 'meta' = any(last.names) then input.meta else job.meta end
+      )
+    end,
     tags = case when 'tags' = any(last.names) then coalesce(input.tags, '{}') else job.tags end,
     queue = case when 'queue' = any(last.names) then input.queue else job.queue end,
     priority = case
@@ -412,7 +415,8 @@ for update
 -- name: update_jobs
 -- Writes what the JSON list :jobs changes in jobs that this transaction has locked; a field that is
 -- left out stays as it is, to the last digit that Python might not have read. A new time moves
--- available and scheduled jobs to what it means. Notifies as an insert does.
+-- available and scheduled jobs to what it means; a job that runs stays in the lane that it was claimed
+-- in. Notifies as an insert does.
 with input as materialized (
   select * from json_to_recordset(cast(:jobs as json)) as input(
     id bigint, queue text, worker text, args jsonb, meta jsonb, tags text[], priority int,
@@ -432,10 +436,13 @@ with input as materialized (
         'uniq_bmp', job.meta -> 'uniq_bmp'
       )
     end,
-    lane = {prefix}.oban_lane_of(
-      coalesce(input.queue, job.queue), coalesce(input.worker, job.worker),
-      coalesce(input.args, job.args), coalesce(input.meta, job.meta)
-    ),
+    lane = case
+      when job.state = 'executing' or job.stopping_at is not null then job.lane
+      else {prefix}.oban_lane_of(
+        coalesce(input.queue, job.queue), coalesce(input.worker, job.worker),
+        coalesce(input.args, job.args), coalesce(input.meta, job.meta)
+      )
+    end,
     tags = coalesce(input.tags, job.tags),
     priority = coalesce(input.priority, job.priority),
     max_attempts = coalesce(input.max_attempts, job.max_attempts),

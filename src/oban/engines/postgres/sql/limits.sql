@@ -6,10 +6,11 @@ with partition as (
   select cast(:queue as text), cast(cast(:paths as text) as jsonb), cast(:mark as text)
   where cast(:paths as text) is not null
   on conflict (queue) do update set paths = excluded.paths, mark = excluded.mark
-  where cast(:overrule as boolean) and known.mark <> excluded.mark
+  where cast(:overrule as boolean) and known.mark is distinct from excluded.mark
 ), unpartitioned as (
-  delete from {prefix}.oban_partitions
-  where queue = cast(:queue as text) and cast(:paths as text) is null
+  update {prefix}.oban_partitions
+  set paths = null, mark = null
+  where queue = cast(:queue as text) and paths is not null and cast(:paths as text) is null
     and cast(:overrule as boolean)
 ), shared as (
   insert into {prefix}.oban_limiters as limiter (name, options)
@@ -25,7 +26,8 @@ select 1 as done
 -- Gives up to :limit available jobs of :queue the lane they belong in: those that others have
 -- inserted, or that were there before its partitions. Returns how many.
 with partition as materialized (
-  select paths, mark from {prefix}.oban_partitions where queue = cast(:queue as text)
+  select paths, mark from {prefix}.oban_partitions
+  where queue = cast(:queue as text) and paths is not null
 ), unplaced as materialized (
   select ctid as place from {prefix}.oban_jobs
   where state = 'available' and attempt < max_attempts and queue = cast(:queue as text)
@@ -104,7 +106,7 @@ returning name
 with limiter as materialized (
   select
     substr(name, 7) as name, coalesce(scaled, options) as options, scaled is not null as is_scaled,
-    resting_until, spent
+    resting_until, spent, spent_period
   from {prefix}.oban_limiters
   where starts_with(name, 'limit ') and options is not null
 ), running as materialized (
@@ -118,11 +120,17 @@ select
   limiter.name, cast(limiter.options as text) as options, limiter.is_scaled,
   coalesce(running.job_count, 0) as running,
   coalesce((
-    select cast(sum(cast(value as numeric)) as bigint) from jsonb_each_text(limiter.spent)
-    where cast(key as bigint) > floor(
-      extract(epoch from clock_timestamp()) * cast(:spans as int)
-        / cast(limiter.options #>> '{rate_limit,period}' as float8)
-    ) - cast(:spans as int)
+    select cast(sum(each.weight) as bigint)
+    from (
+      select
+        cast(limiter.options #>> '{rate_limit,period}' as float8) as period,
+        cast(extract(epoch from clock_timestamp()) as float8) as at
+    ) as now
+    cross join lateral {prefix}.oban_spent(
+      limiter.spent, limiter.spent_period, now.period,
+      cast(floor(now.at * cast(:spans as int) / now.period) as bigint)
+    ) as each
+    where each.span > floor(now.at * cast(:spans as int) / now.period) - cast(:spans as int)
   ), 0) as started,
   greatest(0, coalesce(
     cast(extract(epoch from limiter.resting_until - clock_timestamp()) as float8), 0

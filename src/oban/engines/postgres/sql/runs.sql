@@ -131,9 +131,10 @@ with {acknowledging}, candidate as materialized (
   limit cast(:demand as int)
   for update skip locked
 ), {claimed}
-select {answered}, null as again_in, null as last_lane, null as unknown_limits, {no_claimed_columns}
+select {answered}, null as again_in, null as last_lane, null as unknown_limits, null as refusing,
+  null as is_rated, {no_claimed_columns}
 union all
-select null, null, null, null, null, {claimed_columns} from claimed as job
+select null, null, null, null, null, null, null, {claimed_columns} from claimed as job
 
 -- name: unlimited_turn
 -- The same, whatever limits there are: for who runs one job after the other.
@@ -144,9 +145,10 @@ with {acknowledging}, candidate as materialized (
   limit cast(:demand as int)
   for update skip locked
 ), {claimed}
-select {answered}, null as again_in, null as last_lane, null as unknown_limits, {no_claimed_columns}
+select {answered}, null as again_in, null as last_lane, null as unknown_limits, null as refusing,
+  null as is_rated, {no_claimed_columns}
 union all
-select null, null, null, null, null, {claimed_columns} from claimed as job
+select null, null, null, null, null, null, null, {claimed_columns} from claimed as job
 
 -- name: limited_turn
 -- The same within limits that hold over all nodes; see `oban_claim_limited`, which claims. Returns
@@ -158,21 +160,23 @@ with {acknowledging}, freed as materialized (
   from (select distinct lane, slows from acknowledged) as each
 ), taken as materialized (
   select
-    each.again_in, each.last_lane, each.unknown_limits, each.id, each.worker, each.attempt,
+    each.again_in, each.last_lane, each.unknown_limits, each.refusing, each.is_rated, each.id, each.worker, each.attempt,
     each.max_attempts, each.priority, each.args, each.meta, each.errors, each.tags,
     each.inserted, each.scheduled, each.attempted, each.completed, each.cancelled, each.discarded
   from freed, {prefix}.oban_claim_limited(
     cast(:queue as text), cast(:node as text), cast(:uuid as text), cast(:demand as int),
     cast(:global_limit as int), cast(:allowed as bigint), cast(:period as float8),
-    cast(:spans as int), cast(:most_lanes as int), cast(:from_lane as text), freed.freed,
+    cast(:spans as int), cast(:most_lanes as int), cast(:from_lane as text),
+    cast(:skipped as text[]), freed.freed,
     cast(:insert_channel as text)
   ) as each
 )
-select {answered}, again_in, last_lane, unknown_limits, {no_claimed_columns}
+select
+  {answered}, again_in, last_lane, unknown_limits, refusing, is_rated, {no_claimed_columns}
 from taken where id is null
 union all
 select
-  null, null, null, null, null, id, worker, attempt, max_attempts, priority, args, meta, errors,
+  null, null, null, null, null, null, null, id, worker, attempt, max_attempts, priority, args, meta, errors,
   tags, inserted, scheduled, attempted, completed, cancelled, discarded
 from taken where id is not null
 
