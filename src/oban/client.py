@@ -250,11 +250,13 @@ class Client:
 
     def change_function(self, changes: Changes) -> Callable[[Job], Mapping[str, Any]]:
         if not callable(changes):
-            clean_changes(changes)  # a mistake is found before anything is locked
+            # A mistake is found before anything is locked; one in arguments that may be secret
+            # once it is known whether they are.
+            clean_changes({name: each for name, each in changes.items() if name != "args"})
 
         def changed(job: Job) -> Mapping[str, Any]:
             given = changes(job) if callable(changes) else changes
-            return self.executor.vault.changed(job, given)
+            return self.executor.vault.changed(job, given, private_workers())
 
         return changed
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from oban.errors import InvalidJob, InvalidOption
-from oban.fields import encode
+from oban.fields import clean_object, encode
 from oban.job import Job
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The only argument of a job whose own are encrypted.
 SEALED: Final = "encrypted"
+#: In `extra` of a job that was decrypted: the job as it is stored.
+STORED: Final = "stored"
 NOBODY: Final[Collection[str]] = frozenset()
 NEEDS_CRYPTOGRAPHY: Final = (
     "encrypted arguments need the package cryptography; install it with: "
@@ -73,6 +75,7 @@ class Vault:
         return [self.sealed(job) if is_private(job, workers) else job for job in jobs]
 
     def sealed(self, job: Job) -> Job:
+        require_unguessable(job.worker, job)
         stored = copy(job)
         stored.args = self.encrypt(job.worker, job.args)
         stored.private = False
@@ -84,13 +87,26 @@ class Vault:
                 f"the arguments of {worker} are to be encrypted, and this Oban has no key; give "
                 f"it encryption_keys, or OBAN_ENCRYPTION_KEYS. {HOW}"
             )
-        return {SEALED: self.cipher.encrypt(encode(args).encode()).decode("ascii")}
+        try:
+            text = encode(clean_object("args", args)).encode()
+        except (TypeError, ValueError, AttributeError, RecursionError):
+            text = None
+        if text is None:  # outside of the handler: nothing is to hang on to what it has caught
+            raise InvalidJob(
+                f"args of {worker} is no dict that JSON can hold; it is encrypted, and so not shown"
+            )
+        return {SEALED: self.cipher.encrypt(text).decode("ascii")}
 
-    def changed(self, job: Job, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-        """New arguments for a job whose own are encrypted are so too."""
-        if "args" not in changes or not is_sealed(job.args) or is_sealed(changes["args"]):
+    def changed(
+        self, job: Job, changes: Mapping[str, Any], workers: Collection[str] = NOBODY
+    ) -> Mapping[str, Any]:
+        """New arguments for a job whose own are encrypted, or are to be, are so too."""
+        if not isinstance(changes, Mapping) or "args" not in changes:
             return changes
-        return {**changes, "args": self.encrypt(job.worker, changes["args"])}
+        worker, args = changes.get("worker", job.worker), changes["args"]
+        if args == job.args or not (is_sealed(job.args) or worker in workers):
+            return changes
+        return {**changes, "args": self.encrypt(str(worker), args)}
 
     def open(self, job: Job) -> Job:
         """The job for its code: a copy, with the arguments in the clear.
@@ -112,6 +128,7 @@ class Vault:
             )
         opened = copy(job)
         opened.args = json.loads(text)
+        opened.extra = {**job.extra, STORED: job}
         return opened
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -253,3 +254,60 @@ def test_a_wrong_key_is_refused_and_not_shown(oban_dsn: str, keys: Any, said: st
 
 def test_keys_are_not_shown() -> None:
     assert KEY not in repr(Options(encryption_keys=(KEY,)))
+
+
+@worker(encrypted=True)
+class Careless(Worker):
+    def process(self, job: Job) -> None:
+        while not job.cancelled():
+            time.sleep(0.01)
+        raise ValueError("too late")
+
+    def on_error(self, job: Job, error: BaseException) -> None:
+        raise RuntimeError("of the hook")
+
+
+async def test_what_happens_around_a_job_shows_nothing(running: Running, told: io.StringIO) -> None:
+    async with running(encryption_keys=[KEY]) as oban:
+        careless = await Careless.enqueue({"card": SECRET}, timeout=0.1)  # cancelled() is told
+        await reached(oban, careless, "retryable")
+    assert "oban.job.hook_failed" in told.getvalue()
+    assert "oban.job.timeout" in told.getvalue()
+    assert SECRET not in told.getvalue()
+
+
+async def test_an_update_encrypts_and_shows_nothing(oban_dsn: str) -> None:
+    async with Oban(pool=oban_dsn, encryption_keys=[KEY]) as oban:
+        job = await Charge.enqueue({"card": "old"}, schedule_in=60)
+        plain = await oban.enqueue(Job(worker="app.Plain", args={"x": 1}))
+        mistakes: list[Any] = [SECRET, [SECRET], None, {"card": {SECRET}}]
+        for mistake in mistakes:
+            for change in ({"args": mistake}, lambda _, args=mistake: {"args": args}):
+                with pytest.raises(InvalidJob) as raised:
+                    await oban.update_job(job, change)
+                assert SECRET not in repr(raised.value)
+        for target, change in (
+            (job, {"args": {"card": SECRET}}),
+            (job, {"args": {"encrypted": SECRET}}),
+            (plain, {"worker": job.worker, "args": {"card": SECRET}}),
+        ):
+            updated = await oban.update_job(target, change)
+            assert updated is not None
+            assert list(updated.args) == ["encrypted"]
+    assert SECRET not in dump(oban_dsn)
+
+
+async def test_what_was_changed_after_it_was_built_is_refused_without_showing_it(
+    oban_dsn: str,
+) -> None:
+    async with Oban(pool=oban_dsn, encryption_keys=[KEY]) as oban:
+        for value in ("\ud800", object()):
+            job = Charge.new({"card": SECRET})
+            job.args["more"] = value
+            with pytest.raises(InvalidJob) as raised:
+                await oban.enqueue(job)
+            assert SECRET not in repr(raised.value)
+            assert raised.value.__context__ is None
+        unique = Job(worker=job.worker, args={"card": SECRET}, unique=True)
+        with pytest.raises(InvalidJob, match="unique by its args"):
+            await oban.enqueue(unique)

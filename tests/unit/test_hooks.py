@@ -409,3 +409,27 @@ def test_a_method_of_a_hooks_name_that_cannot_be_one_is_refused() -> None:
 def test_hooks_are_the_workers_to_say() -> None:
     with pytest.raises(TypeError, match=r"no option 'hooks' here.*give it to @worker or @job"):
         Plain.new(hooks=[Log("late")])  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("error", [StopIteration(), SystemExit(1), asyncio.CancelledError()])
+async def test_whatever_a_hook_raises_its_job_ends(
+    error: BaseException, failures: list[telemetry.Metadata]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    class After(Hooks):
+        def after_process(self, job: Job, result: Any) -> None:
+            fail()
+
+    assert (await execute(Plain.new(), After())).state == "completed"
+    assert len(failures) == 1
+    async with asyncio.timeout(5):
+        assert (await execute(Plain.new(), Before(fail))).state == "retryable"
+
+
+def test_a_worker_may_inherit_hooks_that_do_nothing() -> None:
+    @worker()
+    class Inheriting(Worker, Hooks):
+        async def process(self, job: Job) -> None: ...
+        async def before_process(self, job: Job) -> None: ...

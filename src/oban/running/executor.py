@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -109,13 +110,31 @@ class Executor:
     async def call(self, definition: Definition, run: Run) -> Any:
         if self.hooks or definition.hooks:
             hooks = (*self.hooks, *definition.hooks)
-            return await run_inside(hooks, run.job, partial(self.place, definition, run))
+            on_thread = partial(self.places.on_thread, run)
+            return await run_inside(hooks, run.job, partial(self.place, definition, run), on_thread)
         return await self.place(definition, run)
 
     async def place(self, definition: Definition, run: Run) -> Any:
-        if definition.encrypted and is_sealed(run.job.args):
-            run.opened = self.vault.open(run.job)
-            CURRENT.set(run.opened)
+        if not is_sealed(run.job.args):
+            return await self.place_opened(definition, run)
+        self.open(definition, run)
+        outer = CURRENT.get()
+        CURRENT.set(run.given)
+        try:
+            return await self.place_opened(definition, run)
+        finally:
+            CURRENT.set(outer)
+
+    def open(self, definition: Definition, run: Run) -> None:
+        """Decrypt the arguments for the code, also of a worker that is not encrypted any more."""
+        if run.opened is None and is_sealed(run.job.args):
+            try:
+                run.opened = self.vault.open(run.job)
+            except InvalidJob:
+                if definition.encrypted:
+                    raise
+
+    async def place_opened(self, definition: Definition, run: Run) -> Any:
         timeout = timeout_of(run.job, definition.timeout) if run.job.meta else definition.timeout
         if definition.executor == "async" and timeout is None:
             return await definition.call(run.given)
@@ -153,6 +172,9 @@ class Executor:
         job = run.job
         default = default_backoff(job.attempt, job.max_attempts)
         try:
+            if definition is not None:
+                with suppress(InvalidJob):  # that is what it failed with, as a rule
+                    self.open(definition, run)
             if rule is not None and (chosen := rule.seconds(run.given, raised)) is not None:
                 return chosen
             if definition is None or definition.backoff is None:

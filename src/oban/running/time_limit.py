@@ -53,7 +53,7 @@ class TimeLimit:
 
     def expire(self) -> None:
         run = self.run
-        self.expired = run.job.stop_requested = True
+        self.expired = run.job.stop_requested = run.given.stop_requested = True
         told = {"job": run.job, "timeout": self.seconds, "is_stoppable": not run.threaded}
         telemetry.execute("oban.job.timeout", told)
         if run.threaded:

@@ -15,8 +15,10 @@ class Arguments:
     changes meanwhile takes effect for jobs that wait.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, private: bool = False) -> None:
         self.name = name
+        #: Whether messages leave out what was given.
+        self.private = private
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters.values()
         for each in parameters:
@@ -43,9 +45,10 @@ class Arguments:
     def spread(self, args: object) -> tuple[list[Any], dict[str, Any]]:
         """Stored arguments as positional and keyword arguments of a call."""
         if not isinstance(args, Mapping):
+            shown = "" if self.private else f" ({args!r:.60})"
             raise TypeError(
-                f"args is a {type(args).__name__} ({args!r:.60}); {self.name} takes a dict "
-                "of arguments by name"
+                f"args is a {type(args).__name__}{shown}; {self.name} takes a dict of arguments by "
+                "name"
             )
         keywords = dict(args)
         values = []

@@ -90,7 +90,7 @@ def function_jobs(
         raise TypeError("a lambda has no name to store its jobs under; use `def` with @job")
     name = stored_name(function.__module__, function.__qualname__)
     refuse_generator(name, function)
-    arguments = Arguments(function, name)
+    arguments = Arguments(function, name, private=bool(own.get("encrypted")))
 
     def call(job: Job) -> Any:
         values, keywords = arguments.spread(job.args)

@@ -120,7 +120,7 @@ def register(definition: Definition) -> None:
     forget(name)
     REGISTRY[name] = definition
     if definition.encrypted:
-        PRIVATE.add(name)
+        PRIVATE.update((name, *definition.aliases))
     FORMER.update(dict.fromkeys(definition.aliases, name))
 
 
@@ -146,6 +146,7 @@ def forget(name: str) -> None:
     PRIVATE.discard(name)
     for former in () if known is None else known.aliases:
         FORMER.pop(former, None)
+        PRIVATE.discard(former)
 
 
 def clean_aliases(worker: str, given: object) -> tuple[str, ...]:

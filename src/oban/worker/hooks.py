@@ -18,6 +18,7 @@ from oban import telemetry
 from oban.errors import InvalidOption
 from oban.job import Job
 from oban.outcome import Cancel, Discard, RateLimited, Record, Snooze
+from oban.vault import STORED
 
 #: What `before_process` may return to end the attempt without its code, as the code itself may.
 OUTCOMES: Final = (Record, Snooze, Cancel, Discard, RateLimited)
@@ -147,52 +148,69 @@ def is_async(function: Callable[..., Any]) -> bool:
 # Carrying them out
 
 
-async def run_inside(hooks: Sequence[Hook], job: Job, process: Callable[[], Awaitable[Any]]) -> Any:
+#: Runs a function on a thread, and waits for it whatever comes.
+OnThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+async def run_inside(
+    hooks: Sequence[Hook],
+    job: Job,
+    process: Callable[[], Awaitable[Any]],
+    on_thread: OnThread,
+) -> Any:
     """What the job's code comes to inside these hooks, the first outermost."""
     for hook in reversed(hooks):
-        process = partial(layer, hook, job, process)
+        process = partial(layer, hook, job, process, on_thread)
     return await process()
 
 
-async def layer(hook: Hook, job: Job, call_next: Callable[[], Awaitable[Any]]) -> Any:
+async def layer(
+    hook: Hook, job: Job, call_next: Callable[[], Awaitable[Any]], on_thread: OnThread
+) -> Any:
     try:
         result = None
         if hook.before_process is not None:
-            result = await called(hook.before_process, job)
+            result = await called(hook.before_process, on_thread, job)
         if not isinstance(result, OUTCOMES):
             result = await (call_next() if hook.around is None else hook.around(job, call_next))
     except RateLimited as asked:
-        await told(hook, "after_process", job, asked)
+        await told(hook, "after_process", on_thread, job, asked)
         raise
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        await told(hook, "on_error", job, error)
+        await told(hook, "on_error", on_thread, job, error)
         raise
-    await told(hook, "after_process", job, result)
+    await told(hook, "after_process", on_thread, job, result)
     return result
 
 
-async def called(function: Callable[..., Any], *arguments: object) -> Any:
+async def called(function: Callable[..., Any], on_thread: OnThread, *arguments: object) -> Any:
     if is_async(function):
         return await function(*arguments)
-    value = await asyncio.to_thread(function, *arguments)
+    value = await on_thread(partial(function, *arguments))
     return await value if inspect.isawaitable(value) else value
 
 
-async def told(hook: Hook, name: str, job: Job, what: object) -> None:
+async def told(hook: Hook, name: str, on_thread: OnThread, job: Job, what: object) -> None:
     """Call a hook that changes nothing any more, whatever comes of it."""
     function = getattr(hook, name)
     if function is None:
         return
     try:
-        await called(function, job, what)
-    except Exception as error:  # noqa: BLE001  # foreign code, after the work is done
+        await called(function, on_thread, job, what)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # foreign code, after the work is done
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+            raise
         tell_failed(job, name, error)
 
 
-def tell_failed(job: Job, name: str, error: Exception) -> None:
-    metadata = {"job": job, "hook": name, **telemetry.describe_error(error)}
+def tell_failed(job: Job, name: str, error: BaseException) -> None:
+    # Others see what is stored, not what was decrypted for the code.
+    metadata = {"job": job.extra.get(STORED, job), "hook": name, **telemetry.describe_error(error)}
     telemetry.execute("oban.job.hook_failed", metadata)
 
 
@@ -201,7 +219,11 @@ def tell_failed(job: Job, name: str, error: Exception) -> None:
 
 def own_hooks(worker: str, cls: type, *, is_async: bool) -> bool:
     """Whether the class has hooks. Raises InvalidOption for one that cannot be called."""
-    found = [name for name in SHAPES if callable(getattr(cls, name, None))]
+    found = [
+        name
+        for name in SHAPES
+        if callable(method := getattr(cls, name, None)) and method is not vars(Hooks)[name]
+    ]
     for name in found:
         method = inspect.getattr_static(cls, name)
         if isinstance(method, staticmethod | classmethod):
@@ -238,7 +260,11 @@ def hooked(cls: type, *, is_async: bool) -> Callable[[Job], Any]:
 async def own_layer(hook: Hook, job: Job, process: Callable[[], Awaitable[Any]]) -> Any:
     """As `layer`, but a `def` runs on the event loop as well: beside the code it belongs to."""
     direct = Hook(*(here(getattr(hook, name)) for name in SHAPES))
-    return await layer(direct, job, process)
+    return await layer(direct, job, process, nowhere)
+
+
+async def nowhere(_: Callable[[], Any]) -> Any:
+    raise AssertionError("hooks of a worker itself need no thread of their own")
 
 
 def here(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
@@ -278,5 +304,7 @@ def told_sync(hook: Hook, name: str, job: Job, what: object) -> None:
         return
     try:
         function(job, what)
-    except Exception as error:  # noqa: BLE001  # foreign code, after the work is done
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # foreign code, after the work is done
         tell_failed(job, name, error)

@@ -80,7 +80,9 @@ class Policy:
 
 
 def full_name(kind: type[BaseException]) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    # In a child process the program itself goes by another name.
+    module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
+    return f"{module}.{kind.__qualname__}"
 
 
 def clean_policy(worker: str, given: Mapping[str, object]) -> Policy:

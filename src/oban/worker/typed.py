@@ -97,9 +97,14 @@ class TypedArgs:
             raise self.wrong(error) from None
 
     def wrong(self, error: "ValidationError") -> InvalidJob:
+        if self.private:  # a place and a message may hold what was given
+            kinds = sorted({each["type"] for each in error.errors()})
+            return InvalidJob(
+                f"args of {self.worker} is no {name_of(self.kind)}: {', '.join(kinds)}; it is "
+                "encrypted, and so not shown"
+            )
         told = [
-            f"{'.'.join(map(str, each['loc'])) or 'args'}: {each['msg']}"
-            + ("" if self.private else f", got {each['input']!r:.80}")
+            f"{'.'.join(map(str, each['loc'])) or 'args'}: {each['msg']}, got {each['input']!r:.80}"
             for each in error.errors(include_url=False, include_context=False)[:MOST_ERRORS]
         ]
         rest = error.error_count() - len(told)
