@@ -169,7 +169,8 @@ async def test_draining_takes_a_turn_for_many_jobs(
 
     async def all_saved() -> bool:
         acks = named(events, "oban.producer.ack.stop")
-        return sum(int(ack["count"]) for ack in acks) == 2000
+        # What was claimed ahead and went back, on a busy machine, is acknowledged as well.
+        return sum(int(ack["count"]) for ack in acks) >= 2000
 
     async with Oban(pool=wire.dsn, name="draining", queues={"default": limit}):
         await eventually(all_saved)
