@@ -83,6 +83,16 @@ async def test_a_snooze_is_counted_as_one() -> None:
     assert (await run(Throttled(1))).meta == {"snoozed": 1}
 
 
+async def test_a_job_that_is_snoozed_without_end_keeps_a_bounded_number_of_errors() -> None:
+    RAISE[:] = [Throttled(1)]
+    kept = []
+    for snoozed in (19, 20):
+        job = Ruled.new(meta={"snoozed": snoozed})
+        job.id, job.attempt, job.state = 7, 1, JobState.EXECUTING
+        kept.append((await EXECUTOR.execute(Run(job))).error is not None)
+    assert kept == [True, False]
+
+
 @pytest.fixture
 def complaints() -> Iterator[list[str]]:
     found: list[str] = []

@@ -30,6 +30,8 @@ from oban.worker.hooks import Hook, run_inside
 from oban.worker.policy import Rule
 
 NO_KEYS: Final = Vault()
+#: Errors kept of a job that is snoozed by what it raised: nothing else ends it.
+KEPT_SNOOZES: Final = 20
 #: After so many tries on nodes that do not know its worker a job is discarded.
 MAX_UNKNOWN: Final = 20
 #: Seconds that an asynchronous `backoff` may take.
@@ -157,7 +159,8 @@ class Executor:
                 return acknowledge(job, JobState.DISCARDED, error=failure.text)
             case "snooze":
                 delay = await self.backoff(run, definition, failure.error, rule)
-                return snoozed(job, delay, error=failure.text)
+                is_known = count(job, "snoozed") >= KEPT_SNOOZES
+                return snoozed(job, delay, error=None if is_known else failure.text)
         if job.attempt >= job.max_attempts:
             return failed(job, failure)
         return failed(job, failure, await self.backoff(run, definition, failure.error, rule))
