@@ -16,10 +16,14 @@ notified as (
 )
 
 -- part: lane
--- The lane of each job of `input`: none for nearly all, which have no limits to pass.
+-- The lane of each job of `input`: none for nearly all, which have no limits to pass. Where no queue at
+-- all is divided that is quickly said.
 case
-      when partition.paths is null and meta -> 'limits' is null then null
-      else {prefix}.oban_lane(partition.paths, partition.mark, worker, coalesce(args, '{}'), meta)
+      when meta -> 'limits' is null and not exists (
+        select from {prefix}.oban_partitions where paths is not null
+      )
+      then null
+      else {prefix}.oban_lane_of(coalesce(queue, 'default'), worker, coalesce(args, '{}'), meta)
     end
 
 -- name: insert_jobs
@@ -61,12 +65,10 @@ with moment as materialized (
       when scheduled_at > inserted_at then 'scheduled'
       else 'available'
     end as {prefix}.oban_job_state),
-    coalesce(input.queue, 'default'), worker, coalesce(args, '{}'), coalesce(meta, '{}'),
+    coalesce(queue, 'default'), worker, coalesce(args, '{}'), coalesce(meta, '{}'),
     coalesce(tags, '{}'), coalesce(priority, 0), coalesce(max_attempts, 20), inserted_at,
     scheduled_at, {lane}
   from input
-  left join {prefix}.oban_partitions as partition
-    on partition.queue = coalesce(input.queue, 'default')
   returning id, state, queue, scheduled_at
 ), {notifying}
 select
@@ -183,7 +185,7 @@ with moment as materialized (
       when scheduled_at > inserted_at then 'scheduled'
       else 'available'
     end as {prefix}.oban_job_state),
-    coalesce(input.queue, 'default'), worker, coalesce(args, '{}'),
+    coalesce(queue, 'default'), worker, coalesce(args, '{}'),
     case
       when key is null then coalesce(meta, '{}')
       else coalesce(meta, '{}') || marks || jsonb_build_object('uniq_key', key)
@@ -191,8 +193,6 @@ with moment as materialized (
     coalesce(tags, '{}'), coalesce(priority, 0), coalesce(max_attempts, 20), inserted_at,
     scheduled_at, {lane}
   from input
-  left join {prefix}.oban_partitions as partition
-    on partition.queue = coalesce(input.queue, 'default')
   where key is null or id in (select job_id from taken)
     or (shares and cast(key as uuid) in (select key from taken))
   returning id, state, queue, scheduled_at
