@@ -252,7 +252,7 @@ class Oban(QueueControl):
         That beat brings what was commanded of them, too.
         """
         leader = Leader(self.node, wanted=self.options.leads)
-        heart = Heart(self.engine, self.options, leader, self)
+        heart = Heart(self.engine, self.options, leader, self.executor.vault, self)
         solitude = Solitude(heart.beat, self.wake_queues)
         make = partial(self.make_producer, solitude, heart.is_believed_alive)
         grace = self.options.shutdown_grace_period

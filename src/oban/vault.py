@@ -2,6 +2,7 @@
 decrypted for the code of their job alone.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -75,7 +76,7 @@ class Vault:
         return [self.sealed(job) if is_private(job, workers) else job for job in jobs]
 
     def sealed(self, job: Job) -> Job:
-        require_unguessable(job.worker, job)
+        require_unguessable(job)
         stored = copy(job)
         stored.args = self.encrypt(job.worker, job.args)
         stored.private = False
@@ -87,15 +88,8 @@ class Vault:
                 f"the arguments of {worker} are to be encrypted, and this Oban has no key; give "
                 f"it encryption_keys, or OBAN_ENCRYPTION_KEYS. {HOW}"
             )
-        try:
-            text = encode(clean_object("args", args)).encode()
-        except (TypeError, ValueError, AttributeError, RecursionError):
-            text = None
-        if text is None:  # outside of the handler: nothing is to hang on to what it has caught
-            raise InvalidJob(
-                f"args of {worker} is no dict that JSON can hold; it is encrypted, and so not shown"
-            )
-        return {SEALED: self.cipher.encrypt(text).decode("ascii")}
+        text = encode(clean_private(worker, args))
+        return {SEALED: self.cipher.encrypt(text.encode()).decode("ascii")}
 
     def changed(
         self, job: Job, changes: Mapping[str, Any], workers: Collection[str] = NOBODY
@@ -113,8 +107,6 @@ class Vault:
 
         Raises InvalidJob where no key fits, or somebody has changed what is stored.
         """
-        import json
-
         from cryptography.fernet import InvalidToken
 
         try:
@@ -124,7 +116,11 @@ class Vault:
         if text is None:
             raise InvalidJob(
                 f"the arguments of job {job.id} are encrypted, and "
-                + ("none of this node's encryption_keys fits" if self.keys else NO_KEYS)
+                + (
+                    "none of this node's encryption_keys fits"
+                    if self.keys
+                    else "this node has no encryption_keys"
+                )
             )
         opened = copy(job)
         opened.args = json.loads(text)
@@ -132,13 +128,25 @@ class Vault:
         return opened
 
 
-NO_KEYS: Final = "this node has no encryption_keys"
+KEYLESS: Final = Vault()
 
 
-def require_unguessable(worker: str, job: Job) -> None:
+def clean_private(worker: str, args: object) -> dict[str, Any]:
+    """The arguments of a job, which no message shows."""
+    try:
+        return clean_object("args", args)
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        pass
+    # Outside of the handler: nothing is to hang on to what it has caught.
+    raise InvalidJob(
+        f"args of {worker} is no dict that JSON can hold; it is encrypted, and so not shown"
+    )
+
+
+def require_unguessable(job: Job) -> None:
     """Refuse a unique key over what is secret: whoever guesses it could see that he is right."""
     if job.unique is not None and "args" in job.unique.fields:  # type: ignore[union-attr]  # parsed
         raise InvalidJob(
-            f"{worker} is encrypted and unique by its args: a key over them would tell who guesses "
-            'right; give unique={"fields": …} without args, such as a key of meta'
+            f"{job.worker} is encrypted and unique by its args: a key over them would tell who "
+            'guesses right; give unique={"fields": …} without args, such as a key of meta'
         )

@@ -23,13 +23,13 @@ from oban.running.places import Places
 from oban.running.run import Run, StopReason
 from oban.states import JobState
 from oban.text import bounded
-from oban.vault import Vault, is_sealed
+from oban.vault import KEYLESS, Vault, is_sealed
 from oban.worker import Definition
 from oban.worker.execution import missed_deadline, timeout_of
-from oban.worker.hooks import Hook, run_inside
+from oban.worker.hooks import Hook
+from oban.worker.layers import run_inside
 from oban.worker.policy import Rule
 
-NO_KEYS: Final = Vault()
 #: Errors kept of a job that is snoozed by what it raised: nothing else ends it.
 KEPT_SNOOZES: Final = 20
 #: After so many tries on nodes that do not know its worker a job is discarded.
@@ -46,7 +46,7 @@ class Executor:
         finder: WorkerFinder,
         places: Places,
         hooks: Sequence[Hook] = (),
-        vault: Vault = NO_KEYS,
+        vault: Vault = KEYLESS,
     ) -> None:
         self.finder = finder
         self.places = places

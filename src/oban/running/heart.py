@@ -55,14 +55,16 @@ class Heart:
     not claim.
     """
 
-    def __init__(self, engine: Engine, options: Options, leader: Leader, body: Body) -> None:
+    def __init__(
+        self, engine: Engine, options: Options, leader: Leader, vault: Vault, body: Body
+    ) -> None:
         self.engine = engine
         self.name = options.name
         self.options = options.refresher
         self.lifeline_options = options.lifeline
         self.scheduler_options = options.scheduler
         self.pruner_options = options.pruner
-        self.vault = Vault(options.encryption_keys)
+        self.vault = vault
         self.leader = leader
         self.body = body
         self.thread = SideThread("oban heartbeat", self.live)

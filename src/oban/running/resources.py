@@ -9,9 +9,9 @@ from contextlib import (
     ExitStack,
     asynccontextmanager,
 )
-from importlib import import_module
 from typing import Any, Self
 
+from oban.callables import imported, is_path
 from oban.errors import InvalidOption
 
 Manager = AbstractAsyncContextManager[Any] | AbstractContextManager[Any]
@@ -66,26 +66,13 @@ def check_factories(given: object) -> dict[str, Factory]:
 
 
 def is_factory(given: object) -> bool:
-    if isinstance(given, str):
-        module, colon, function = given.partition(":")
-        return (
-            bool(colon)
-            and function.isidentifier()
-            and all(map(str.isidentifier, module.split(".")))
-        )
-    return callable(given)
+    return is_path(given) if isinstance(given, str) else callable(given)
 
 
 def make(name: str, factory: Factory) -> Manager:
     """Call the factory, imported where it is given by its name."""
-    if isinstance(factory, str):
-        module, _, function = factory.partition(":")
-        try:
-            factory = getattr(import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise InvalidOption(f"resources[{name!r}] is {factory!r}: {error}") from error
-        assert not isinstance(factory, str)
-    manager = factory()
+    found = imported(f"resources[{name!r}]", factory) if isinstance(factory, str) else factory
+    manager = found()
     if not isinstance(manager, AbstractAsyncContextManager | AbstractContextManager):
         raise InvalidOption(
             f"resources[{name!r}] returned {manager!r:.80}; it returns a context manager"

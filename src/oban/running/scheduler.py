@@ -16,7 +16,7 @@ from oban.options import SchedulerOptions
 from oban.periodic import Periodic
 from oban.running.leader import Leader
 from oban.running.loop import Loop
-from oban.vault import Vault
+from oban.vault import KEYLESS, Vault
 from oban.worker import registered, worker_named
 
 #: Seconds between two looks at the calendar while nothing is due: entries may come and go.
@@ -29,7 +29,6 @@ NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 #: An entry by its name and its signature.
 Key = tuple[str, str]
-NO_KEYS: Final = Vault()
 
 
 class Clock:
@@ -130,7 +129,7 @@ class Scheduler(Loop):
         name: str,
         clock: Clock,
         booted: Callable[[], bool],
-        vault: Vault = NO_KEYS,
+        vault: Vault = KEYLESS,
     ) -> None:
         super().__init__()
         self.engine = engine

@@ -4,15 +4,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from oban.callables import is_async, refuse_generator
 from oban.errors import InvalidOption
 from oban.job import Job
 from oban.periodic import parse_all
 from oban.vault import require_unguessable
 from oban.worker.arguments import Arguments
-from oban.worker.definition import Definition, clean_aliases, is_async, refuse_generator
+from oban.worker.definition import Definition, clean_aliases
 from oban.worker.execution import clean_place, clean_timeout
-from oban.worker.hooks import clean_hooks, hooked, own_hooks
+from oban.worker.hooks import clean_hooks, own_hooks
 from oban.worker.jobs import FunctionJobs
+from oban.worker.layers import hooked
 from oban.worker.naming import stored_name
 from oban.worker.options import settle
 from oban.worker.policy import clean_policy
@@ -40,8 +42,8 @@ def class_definition(
     refuse_generator(f"{name}.process", process)
     common = shared(name, process, options, own)
     call = method(cls, name, "process")
-    if own_hooks(name, cls, is_async=is_async(process)):
-        call = hooked(cls, is_async=is_async(process))
+    if own_hooks(name, cls, of_async=is_async(process)):
+        call = hooked(cls, of_async=is_async(process))
     backoff = None if getattr(cls, "backoff", None) is None else method(cls, name, "backoff")
     typed = None
     entries = parse_all(name, own["cron"])
@@ -125,7 +127,7 @@ def clean_encrypted(worker: str, given: object, options: Mapping[str, Any]) -> b
     if given is not None and not isinstance(given, bool):
         raise InvalidOption(f"encrypted of {worker} is {given!r:.80}; it is True or False")
     if given:
-        require_unguessable(worker, Job(worker=worker, unique=options.get("unique")))
+        require_unguessable(Job(worker=worker, unique=options.get("unique")))
     return bool(given)
 
 

@@ -1,18 +1,16 @@
 """What this process knows of a worker, and the registry of all of them."""
 
 import copy
-import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from types import MappingProxyType, MethodType
+from types import MappingProxyType
 from typing import Any, Final, Self
 
-from oban.errors import InvalidJob, InvalidOption
-from oban.fields import MAX_NAME_LENGTH, clean_object
+from oban.errors import InvalidOption
+from oban.fields import MAX_NAME_LENGTH
 from oban.job import Job
 from oban.periodic import Periodic
-from oban.vault import require_unguessable
+from oban.vault import clean_private, require_unguessable
 from oban.worker.execution import Place, mark
 from oban.worker.hooks import Hook
 from oban.worker.options import TIMES, job_fields, merge, settle
@@ -70,14 +68,8 @@ class Definition:
     def private(self, args: Any, merged: Mapping[str, Any], options: Mapping[str, Any]) -> Job:
         """A job whose arguments no message shows, and no table holds in the clear."""
         job = Job(worker=self.name, **job_fields(merged))
-        try:
-            job.args = clean_object("args", args)
-        except InvalidJob:
-            raise InvalidJob(
-                f"args of {self.name} is no dict that JSON can hold; it is encrypted, and so not "
-                "shown"
-            ) from None
-        require_unguessable(self.name, job)
+        job.args = clean_private(self.name, args)
+        require_unguessable(job)
         job.private = True
         return self.finished(job, merged, options)
 
@@ -165,33 +157,3 @@ def clean_aliases(worker: str, given: object) -> tuple[str, ...]:
         if each == worker:
             raise InvalidOption(f"aliases of {worker} holds its own name")
     return tuple(names)
-
-
-def is_async(function: object) -> bool:
-    """Whether calling it gives a coroutine, which a decorator or partial around it may hide."""
-    return any(inspect.iscoroutinefunction(layer) for layer in layers(function))
-
-
-def layers(function: object) -> Iterator[object]:
-    """A callable and what it is wrapped around, from the outside in."""
-    seen: set[int] = set()
-    while id(function) not in seen:
-        seen.add(id(function))
-        yield function
-        if isinstance(function, partial):
-            function = function.func
-        elif isinstance(function, MethodType | staticmethod | classmethod):
-            function = function.__func__
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        elif not inspect.isroutine(function) and not inspect.isclass(function):
-            function = getattr(type(function), "__call__", None)  # noqa: B004  # its code, not whether it is callable
-
-
-def refuse_generator(name: str, function: object) -> None:
-    """Raise TypeError for a function whose body would never run: calling it only makes it."""
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"{name} is a generator: it yields, and calling it runs nothing. Return a value "
-            "instead, and loop over what it yields inside"
-        )

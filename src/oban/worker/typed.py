@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from oban.errors import InvalidJob, InvalidOption
@@ -141,18 +141,14 @@ class TypedArgs:
 
     def around_backoff(self, backoff: Callable[[Job], Any]) -> Callable[[Job], Any]:
         async def typed(job: Job) -> Any:
-            with self.of(job):
+            with ExitStack() as stack:
+                # Args that are not of the type are what it failed with: it sees them as they are.
+                with suppress(InvalidJob):
+                    stack.enter_context(self.of(job))
                 given = backoff(job)
                 return await given if inspect.isawaitable(given) else given
 
-        def choose(job: Job) -> Any:
-            try:
-                self.read(job.args)
-            except InvalidJob:
-                return backoff(job)  # that is what it failed with: it has nothing better to see
-            return typed(job)
-
-        return choose
+        return typed
 
 
 def is_typed_dict(kind: object) -> bool:

@@ -177,7 +177,8 @@ end $$;
 -- their jobs are passed over, and others keep nobody waiting. And whether any shared rate is passed.
 create or replace function {prefix}.oban_claim_limited(
   in_queue text, in_node text, in_uuid text, demand integer, slots integer, allowed bigint,
-  period float8, spans integer, most_lanes integer, from_lane text, skipped text[], freed jsonb, insert_channel text
+  period float8, spans integer, most_lanes integer, from_lane text, skipped text[], freed jsonb,
+  insert_channel text
 ) returns table (
   again_in float8, last_lane text, unknown_limits text[], refusing text[], is_rated boolean,
   id bigint, worker text, attempt integer,
@@ -293,7 +294,8 @@ begin
         when not starts_with(every.name, 'limit ') then period
         else cast(coalesce(limiter.scaled, limiter.options) -> 'rate_limit' ->> 'period' as float8)
       end as period,
-      starts_with(every.name, 'limit ') and limiter.options is null and limiter.scaled is null as is_unknown
+      starts_with(every.name, 'limit ')
+        and limiter.options is null and limiter.scaled is null as is_unknown
     from (
       select name from gate
       union
@@ -376,6 +378,7 @@ begin
       passable.lane, first.place, first.priority, first.scheduled_at, first.id, first.weight
     from passable
     cross join share
+    -- Those with a lane and those without are found by an index of their own.
     cross join lateral (
       (
         select
@@ -441,7 +444,8 @@ begin
       attempted_by = array[in_node, in_uuid]
     where job.ctid = any(array(select place from locked))
     returning
-      coalesce(job.lane, '') as lane, {prefix}.oban_weight(job.meta) as weight, job.id, job.worker, cast(job.attempt as integer) as attempt,
+      coalesce(job.lane, '') as lane, {prefix}.oban_weight(job.meta) as weight,
+      job.id, job.worker, cast(job.attempt as integer) as attempt,
       cast(job.max_attempts as integer) as max_attempts,
       cast(job.priority as integer) as priority, cast(job.args as text) as args,
       nullif(cast(job.meta as text), '{}') as meta,

@@ -1,4 +1,5 @@
--- Claiming: jobs that have a lane are found by it, and keep those that have none waiting by no means.
+-- Claiming: jobs that have a lane are found by it, the others by an index that holds them alone, so
+-- that neither keeps the other waiting.
 -- transaction: no
 
 create index concurrently if not exists oban_jobs_lane_index
