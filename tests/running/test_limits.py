@@ -180,9 +180,13 @@ async def test_back_pressure_slows_all_that_share_the_limit(oban_dsn: str) -> No
     Asking.asked.clear()
     queues = {"default": 1, "other": 1}
     async with Oban(pool=oban_dsn, queues=queues, limits={"api": 5}) as oban:
-        for queue in ("default", "other", "other"):
-            await oban.enqueue(Asking.new(limits=["api"], queue=queue))
-            await asyncio.sleep(0.1)
+        await oban.enqueue(Asking.new(limits=["api"]))
+
+        async def rests() -> bool:
+            return bool((await oban.list_limits())[0].resting)
+
+        await eventually(rests)
+        await oban.enqueue_many(Asking.new(limits=["api"], queue="other") for _ in range(2))
 
         async def all_ended() -> bool:
             return len(Asking.asked) == 4

@@ -224,6 +224,7 @@ async def test_where_the_way_is_littered_claims_begin_behind_the_last_and_miss_n
         await reached(oban, urgent, "completed", deadline=3.5)
 
 
+@pytest.mark.hears("the stager looks once an hour")
 @pytest.mark.parametrize("known", ["looks come no more", "the way is free"])
 async def test_where_a_queue_begins_holds_for_a_moment(
     running: Running, client: Oban, monkeypatch: pytest.MonkeyPatch, known: str
