@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from oban.configuration import EMBEDDED, Configuration, load, mask_dsn
 from oban.errors import ConfigurationError, InvalidOption
-from oban.options import LimitOptions, Options, PoolOptions, QueueOptions, StagerOptions
+from oban.options import (
+    LimitOptions,
+    Options,
+    PoolOptions,
+    QueueOptions,
+    RateLimitOptions,
+    StagerOptions,
+)
 from oban.settings import KEYS, VARIABLES, parse_counts
 
 Write: TypeAlias = Callable[..., Path]
@@ -254,6 +261,23 @@ class TestMerging:
             "media": QueueOptions(limit=5),
             "default": QueueOptions(),
         }
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[queues.media]\nrate_limit = { allowed = 60, period = 10 }",
+            "[queues.media.rate_limit]\nallowed = 60\nperiod = 10",
+        ],
+    )
+    def test_a_rate_is_read_whole(self, write: Write, text: str) -> None:
+        """One half of it without the other says nothing."""
+        found = load(write(f"{text}\n[limits.api]\nrate_limit = {{ allowed = 5, period = 1 }}\n"))
+        assert found.options.queues["media"].rate_limit == RateLimitOptions(allowed=60, period=10)
+        assert found.options.limits["api"].rate_limit == RateLimitOptions(allowed=5, period=1)
+
+    def test_a_wrong_rate_is_named_with_its_line(self, write: Write) -> None:
+        path = write("[queues.media]\nrate_limit = { allowed = 60, perod = 10 }\n")
+        assert "oban.toml, line 2: queues.media.rate_limit.perod is not an option" in refusal(path)
 
     def test_a_list_is_replaced_whole(self, write: Write) -> None:
         path = write('cron_modules = ["a", "b"]\n')
