@@ -44,7 +44,14 @@ def run_node(
     loop = new_loop()
     asyncio.set_event_loop(loop)
     signals.attach(loop)
-    loop.run_until_complete(serve(plan, dsn, signals, announcer, watched))
+    serving = loop.create_task(serve(plan, dsn, signals, announcer, watched))
+    while True:
+        try:
+            return loop.run_until_complete(serving)
+        except (SystemExit, KeyboardInterrupt):
+            if serving.done():
+                raise
+            # A task of a job has raised it, which stops the loop for all. That job has its error.
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
