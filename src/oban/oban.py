@@ -112,6 +112,8 @@ class Oban(QueueControl):
         self.heart: Heart | None = None
         self.supervisor: asyncio.Task[None] | None = None
         self.asked_to_stop: asyncio.Event | None = None
+        #: Done when all is up.
+        self.ready: asyncio.Future[None] | None = None
         #: Why no notifications are heard, None while they are.
         self.hearing: str | None = NOT_YET
         #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
@@ -170,7 +172,7 @@ class Oban(QueueControl):
             raise NotStarted(f"Oban {self.name!r} is running already; stop it before another start")
         refuse_in_child()
         instances.register(self)
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ready = self.ready = asyncio.get_running_loop().create_future()
         self.asked_to_stop = asyncio.Event()
         supervisor = asyncio.create_task(self.supervise(ready), name=f"oban {self.name}")
         self.supervisor = supervisor
@@ -183,6 +185,8 @@ class Oban(QueueControl):
         if not ready.done():
             self.supervisor = None
             instances.unregister(self)
+            if supervisor.cancelled():
+                raise NotStarted(f"Oban {self.name!r} was stopped before it was up")
             await supervisor
         return self
 
@@ -200,7 +204,10 @@ class Oban(QueueControl):
             await self.engine.close()
             return
         assert self.asked_to_stop is not None
+        assert self.ready is not None
         self.asked_to_stop.set()
+        if not self.ready.done():
+            supervisor.cancel()  # what it waits for may never come
         try:
             # The caller may be cancelled while waiting; stopping goes on all the same. A host that
             # cancelled every task cancelled the supervisor too: then it has stopped already.
@@ -218,7 +225,12 @@ class Oban(QueueControl):
             stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.bell.flush)
             await self.engine.open()
-            await stack.enter_async_context(self.executor.places.open())
+            await stack.enter_async_context(
+                self.executor.places.open(
+                    lost=self.asked_to_stop.set,
+                    patience=lambda: self.options.shutdown_grace_period,
+                )
+            )
             if self.options.queues or self.options.leads:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())

@@ -229,3 +229,24 @@ async def test_a_job_that_ends_the_program_ends_only_itself(
         process.terminate()
         assert await process.exited() == 0
     assert rows(oban_dsn)[-1] == ("jobs_of_mine.quick", "completed", 1, KEPT)
+
+
+async def test_a_node_whose_resource_is_lost_ends_with_an_error(
+    application: Application, oban_dsn: str
+) -> None:
+    application.write(
+        "lent.py",
+        """
+        import asyncio
+        from contextlib import asynccontextmanager
+
+        @asynccontextmanager
+        async def fleeting():
+            async with asyncio.timeout(0.5):
+                yield
+        """,
+    )
+    application.write("oban.toml", '[resources]\nfleeting = "lent:fleeting"\n')
+    async with application.start(*arguments(oban_dsn)) as process:
+        assert await process.exited() == 1
+        assert "TimeoutError" in process.output

@@ -8,10 +8,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from oban import telemetry
 from oban.lookup import WorkerFinder
-from oban.running.children import Children
+from oban.running.children import CLOSING, Children
 from oban.running.crossing import module_of, read_outcome, write_job
-from oban.running.resources import Factory, opened, sendable
+from oban.running.resources import Factory, Keeper, sendable
 from oban.running.run import Run
 from oban.running.threads import Returned, Threads
 from oban.running.time_limit import TimeLimit
@@ -37,15 +38,35 @@ class Places:
         self.resources: Mapping[str, Any] = {}
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Have the resources there; at the end no child is left, and they are closed."""
-        async with opened(self.factories) as resources:
-            self.resources = resources or {}  # a dict is quickly seen to be empty
+    async def open(
+        self, lost: Callable[[], None], patience: Callable[[], float]
+    ) -> AsyncIterator[None]:
+        """Have the resources there; at the end no child is left, and they are closed.
+
+        `lost` is called when they are closed before that. Closing them may take `patience` seconds.
+        """
+        async with self.kept(lost, patience) if self.factories else nullcontext():
             try:
                 yield
             finally:
                 await self.children.close()
-                self.resources = {}
+
+    @asynccontextmanager
+    async def kept(
+        self, lost: Callable[[], None], patience: Callable[[], float]
+    ) -> AsyncIterator[None]:
+        def tell(error: BaseException) -> None:
+            telemetry.execute("oban.resources.exception", telemetry.describe_error(error))
+            lost()
+
+        keeper = Keeper(self.factories)
+        try:
+            self.resources = await keeper.open()
+            keeper.on_loss(tell)
+            yield
+        finally:
+            self.resources = {}
+            await keeper.close(max(CLOSING, patience()))
 
     async def call(
         self, definition: Definition, run: Run, timeout: float | None, finder: WorkerFinder
