@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.faults.processes import PYTHON, Process
+from tests.running import only_in_nodes
 from tests.running.in_processes import Awaiting, Child, Judged, broken, model, session, whoami
 from tests.running.support import Running, eventually, named, reached
 
@@ -287,6 +288,15 @@ async def test_a_resource_that_cannot_be_opened_fails_the_jobs_of_the_child(
         (failed,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
         assert oban.executor.places.children.idle == []
     assert "FileNotFoundError" in error(failed)
+
+
+async def test_a_resource_that_no_child_can_import_is_told_in_the_errors_of_its_jobs(
+    running: Running,
+) -> None:
+    async with running(queues=CHILDREN, resources={"local": only_in_nodes.local}) as oban:
+        (failed,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
+    assert "RuntimeError: not here" in error(failed)
+    assert "ProcessDied" not in error(failed)
 
 
 async def test_a_job_that_no_child_can_find_fails_and_says_so(running: Running) -> None:

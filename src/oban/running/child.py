@@ -21,7 +21,7 @@ from oban.lookup.location import import_module
 from oban.outcome import RateLimited
 from oban.running.crossing import read_job, write_error, write_outcome
 from oban.running.frames import workers_part
-from oban.running.resources import Factory, open_in_child
+from oban.running.resources import Sent, open_in_child
 from oban.worker import Definition, worker_named
 
 
@@ -31,7 +31,7 @@ class Setup:
 
     root: Path
     worker_modules: tuple[str, ...] | None
-    factories: dict[str, Factory] = field(default_factory=dict)
+    factories: dict[str, Sent] = field(default_factory=dict)
     #: Why other resources cannot be had here.
     missing: dict[str, str] = field(default_factory=dict)
 

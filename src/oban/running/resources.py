@@ -17,6 +17,8 @@ from oban.errors import InvalidOption
 Manager = AbstractAsyncContextManager[Any] | AbstractContextManager[Any]
 #: A function, or where it is found: `module:function`, as a configuration says it.
 Factory = Callable[[], Manager] | str
+#: The same on its way to a child process: pickled, which is by its name.
+Sent = bytes | str
 
 
 class Opened(Mapping[str, Any]):
@@ -149,27 +151,26 @@ def what_ended(task: asyncio.Task[None]) -> BaseException:
     return task.exception() or RuntimeError("the resources were closed before they were asked to")
 
 
-def sendable(factories: Mapping[str, Factory]) -> tuple[dict[str, Factory], dict[str, str]]:
+def sendable(factories: Mapping[str, Factory]) -> tuple[dict[str, Sent], dict[str, str]]:
     """Those that a child process can find by their name, and why it cannot have the others."""
-    found, missing = {}, {}
+    found: dict[str, Sent] = {}
+    missing: dict[str, str] = {}
     for name, factory in factories.items():
         try:
-            pickle.dumps(factory)
+            found[name] = factory if isinstance(factory, str) else pickle.dumps(factory)
         except Exception as error:  # noqa: BLE001  # pickling is foreign code, of any kind of error
             missing[name] = f"a child process cannot import its factory ({error})"
-        else:
-            found[name] = factory
     return found, missing
 
 
 def open_in_child(
-    stack: ExitStack, factories: Mapping[str, Factory], missing: Mapping[str, str]
+    stack: ExitStack, factories: Mapping[str, Sent], missing: Mapping[str, str]
 ) -> Mapping[str, Any]:
     """Open those whose context manager is not async; a child has no event loop between jobs."""
     reasons = dict(missing)
     resources = Opened(reasons)
-    for name, factory in factories.items():
-        manager = make(name, factory)
+    for name, sent in factories.items():
+        manager = make(name, sent if isinstance(sent, str) else pickle.loads(sent))  # noqa: S301  # the node's
         if isinstance(manager, AbstractContextManager):
             resources.opened[name] = stack.enter_context(manager)
         else:
