@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,17 @@ def note(job: Job, text: object) -> None:
     part = file.with_suffix(".part")
     part.write_text(str(text))
     part.rename(file)
+
+
+def fork_and_return(_: Job) -> Any:
+    """Two processes come back, of which one is a copy."""
+    return Record(["forked", os.fork() == 0])
+
+
+def fork_and_exit(_: Job) -> Any:
+    if os.fork() == 0:
+        sys.exit(0)
+    return Record("the original")
 
 
 def fork_and_die(_: Job) -> None:
@@ -98,6 +110,8 @@ async def leave_tasks() -> Any:
 
 DO: dict[str, Any] = {
     "nothing": lambda job: Record(os.getpid()),
+    "fork and return": fork_and_return,
+    "fork and exit": fork_and_exit,
     "fork and die": fork_and_die,
     "close files": close_files,
     "start a program": start_program,

@@ -37,6 +37,16 @@ async def is_unharmed(oban: Oban) -> int:
     return pid
 
 
+@pytest.mark.parametrize("do", ["fork and return", "fork and exit"])
+async def test_a_copy_of_a_child_says_nothing_in_its_name(running: Running, do: str) -> None:
+    async with running(**ONE) as oban:
+        job = await run(oban, do)
+        first = await is_unharmed(oban)
+        assert await is_unharmed(oban) == first
+    assert job.state == "completed"
+    assert job.recorded() in (["forked", False], "the original")
+
+
 async def test_a_copy_that_lives_on_hides_no_death(running: Running) -> None:
     async with running(**ONE) as oban:
         began = time.monotonic()

@@ -138,13 +138,26 @@ def trouble_at_start() -> str | None:
 
 def run_job(text: str) -> str:
     """Run the job and return what it came to; whatever it raises is told, not raised."""
+    pid = os.getpid()
+    raised: BaseException | None = None
     try:
-        return write_outcome(CHILD.run(text))
+        outcome = write_outcome(CHILD.run(text))
     except RateLimited as asked:
-        return write_outcome(asked)
+        outcome = write_outcome(asked)
     except BaseException as error:  # noqa: BLE001  # a job's failure of any kind is its own
+        raised = error
         told = telemetry.describe_error(error, workers_part(error.__traceback__))
-        return write_error(told, CHILD.rule_for(error))
+        outcome = write_error(told, CHILD.rule_for(error))
+    if os.getpid() != pid:  # a copy that the job has made of this process came back as well
+        os._exit(exit_code(raised))
+    return outcome
+
+
+def exit_code(error: BaseException | None) -> int:
+    """What a process ends with by this, as Python has it."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return int(error is not None)
 
 
 def close_child() -> None:
