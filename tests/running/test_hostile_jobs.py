@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.faults.processes import PYTHON, Process
+from tests.running import slow_to_import
 from tests.running.hostile import Hostile
 from tests.running.support import Running, eventually, reached
 from tests.running.test_processes import ended, error, gone, lives, pid_in
@@ -113,6 +114,15 @@ async def test_a_program_that_a_job_started_ends_with_it(running: Running, tmp_p
         (job,) = await ended(oban, job)
         assert "TimeoutError" in error(job)
         await gone(program)
+
+
+async def test_the_import_of_a_worker_does_not_count_as_its_time(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBAN_TEST_SLOW_IMPORT", "1")
+    async with running(**ONE) as oban:
+        (job,) = await ended(oban, await oban.enqueue(slow_to_import.quick.new()))
+    assert (job.state, job.errors) == ("completed", [])
 
 
 # Signals, and the end of the node

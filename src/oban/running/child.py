@@ -56,12 +56,15 @@ class Child:
         except BaseException as error:  # noqa: BLE001  # foreign code; told when the node asks
             self.trouble = write_error(telemetry.describe_error(error))
 
+    def find(self, worker: str, module: str | None) -> Definition:
+        if module is not None and worker_named(worker) is None:
+            import_module(module)  # the node has it; why it fails here the search below tells
+        return self.finder.find(worker)
+
     def run(self, text: str) -> Any:
         job, module = read_job(text)
-        if module is not None and worker_named(job.worker) is None:
-            import_module(module)  # the node has it; why it fails here the search below tells
         self.definition = None
-        definition = self.definition = self.finder.find(job.worker)
+        definition = self.definition = self.find(job.worker, module)
         job.resources = self.resources
         CURRENT.set(job)
         try:
@@ -134,6 +137,11 @@ def end_with_node() -> None:
 def trouble_at_start() -> str | None:
     """What went wrong when it began."""
     return CHILD.trouble
+
+
+def find_worker(worker: str, module: str | None) -> None:
+    with suppress(BaseException):  # running it fails in the same way, and tells
+        CHILD.find(worker, module)
 
 
 def run_job(text: str) -> str:

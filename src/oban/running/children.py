@@ -116,6 +116,8 @@ class ChildProcess:
         self.pool: ProcessPool | None = None
         self.context = OneProcess()
         self.dead = False
+        #: The workers it has looked for.
+        self.sought: set[str] = set()
         #: Held while it is started, and while it is cleaned up after it.
         self.guard = threading.Lock()
         #: Resolved when what was asked last is over, one way or the other.
@@ -166,6 +168,21 @@ class ChildProcess:
             atexit.register(self.kill)  # the pool would ask it to end, and wait
             assert self.pool.active  # which starts it
 
+    async def find(self, worker: str, module: str | None) -> None:
+        """Have it import what the worker needs, which may take longer than a job. As `start`."""
+        from oban.running.child import find_worker
+
+        if worker in self.sought:
+            return
+        try:
+            async with asyncio.timeout(STARTING):
+                await self.call(find_worker, worker, module)
+        except TimeoutError:
+            raise ProcessDied(
+                f"the child process had not imported {worker} after {STARTING:g} seconds"
+            ) from None
+        self.sought.add(worker)
+
     async def run(self, text: str) -> str:
         """Run the job that `text` tells of and return what it came to. Raises ProcessDied."""
         from oban.running.child import run_job
@@ -173,7 +190,7 @@ class ChildProcess:
         outcome: str = await self.call(run_job, text)
         return outcome
 
-    async def call(self, function: Callable[..., Any], *args: str) -> Any:
+    async def call(self, function: Callable[..., Any], *args: str | None) -> Any:
         """What the function returns there. Cancelled, it goes on until the child is killed."""
         assert self.pool is not None
         loop = asyncio.get_running_loop()

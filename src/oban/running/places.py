@@ -111,11 +111,13 @@ class Places:
         limit: AbstractContextManager[None],
         finder: WorkerFinder,
     ) -> Any:
-        """Its time begins when a child is there for it."""
-        text = write_job(run.given, module_of(definition.name))
+        """Its time begins when a child is there for it, which has imported it."""
+        module = module_of(definition.name)
+        text = write_job(run.given, module)
         async with self.children.borrow(partial(self.setup, finder)) as child:
             run.kill = child.kill
             try:
+                await child.find(run.job.worker, module)
                 with limit:
                     return read_outcome(await child.run(text))
             finally:
