@@ -55,6 +55,13 @@ class Threaded(Worker):
         return Record("done after all")
 
 
+@worker(timeout=SHORT)
+class Handing(Worker):
+    def process(self, job: Job) -> Any:
+        assert SEEN["release"].wait(10)
+        return asyncio.sleep(60)
+
+
 @worker(timeout=60)
 class Quick(Worker):
     async def process(self, job: Job) -> None:
@@ -158,6 +165,18 @@ async def test_a_thread_past_its_timeout_keeps_its_slot_and_what_it_returns_coun
     assert job.recorded() == "done after all"
     assert len(named(events, "oban.job.timeout")) == 1
     assert named(events, "oban.producer.stuck") == []
+
+
+async def test_what_a_thread_hands_to_the_loop_past_its_timeout_does_not_begin(
+    running: Running, events: list[Any]
+) -> None:
+    async with running(queues=ONE, shutdown_grace_period=0) as oban:
+        job = await oban.enqueue(Handing.new())
+        await told(events, "oban.job.timeout")
+        SEEN["release"].set()
+        job = await reached(oban, job, "retryable")
+        await is_free(oban)
+    assert "TimeoutError: the attempt took longer" in job.errors[0]["error"]
 
 
 async def test_a_thread_that_raises_past_its_timeout_has_timed_out(

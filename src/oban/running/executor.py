@@ -118,6 +118,8 @@ class Executor:
         return await self.place(definition, run)
 
     async def place(self, definition: Definition, run: Run) -> Any:
+        if run.overdue:  # since a hook before it took its time
+            raise asyncio.CancelledError
         if not is_sealed(run.job.args):
             return await self.place_opened(definition, run)
         self.open(definition, run)

@@ -92,6 +92,10 @@ class Places:
         if returned.error is not None:
             raise returned.error
         if inspect.isawaitable(returned.value):
+            if run.overdue:
+                if inspect.iscoroutine(returned.value):
+                    returned.value.close()
+                raise asyncio.CancelledError
             return await returned.value
         return returned.value
 

@@ -25,6 +25,8 @@ class Run:
     began: bool = True
     #: Whether its code is on a thread, which cannot be stopped from outside.
     threaded: bool = False
+    #: Whether it was to end while it was on a thread: what comes after that does not begin.
+    overdue: bool = False
     #: The task that started it and outlives it, None where whoever runs the job awaits it himself.
     owner: asyncio.Task[None] | None = None
     #: Ends code that runs in a process of its own.
@@ -66,6 +68,7 @@ class Run:
     def force(self) -> bool:
         """End the code if that is possible, and say so."""
         if self.threaded or self.task.done():
+            self.overdue = self.threaded
             return False
         self.end_code(self.task)
         return True

@@ -58,6 +58,7 @@ class TimeLimit:
         told = {"job": run.job, "timeout": self.seconds, "is_stoppable": not run.threaded}
         telemetry.execute("oban.job.timeout", told)
         if run.threaded:
+            run.overdue = True
             return
         self.has_cancelled = run.kill is None
         run.end_code(self.task)
