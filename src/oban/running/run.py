@@ -31,8 +31,9 @@ class Run:
     owner: asyncio.Task[None] | None = None
     #: Ends code that runs in a process of its own.
     kill: Callable[[], None] | None = None
-    #: Is told that the code was made to end, to see whether it does.
-    insist: Callable[["Run"], None] | None = None
+    #: Is told that the code was made to end, to see whether it does, until what it returns is
+    #: cancelled.
+    insist: Callable[["Run"], asyncio.TimerHandle] | None = None
     #: How often that was done.
     forced_count: int = 0
     #: What its code is given where that is not the job itself: one with its arguments decrypted.

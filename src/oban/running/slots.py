@@ -165,8 +165,9 @@ class Slots:
             elif job := self.ahead.take_out(key):
                 self.ended(never_begun(job))
 
-    def force_later(self, run: Run) -> None:
-        asyncio.get_running_loop().call_later(self.cancel_grace_period, self.force, run)
+    def force_later(self, run: Run) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self.cancel_grace_period, self.force, run)
 
     def force(self, run: Run) -> None:
         """The grace is over. A thread, or code that swallows cancellation, keeps its slot."""

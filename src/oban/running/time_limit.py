@@ -63,4 +63,4 @@ class TimeLimit:
         self.has_cancelled = run.kill is None
         run.end_code(self.task)
         if run.insist is not None:
-            run.insist(run)
+            self.handle = run.insist(run)
