@@ -29,6 +29,8 @@ TABLES = (
     "oban_leaders",
     "oban_leases",
     "oban_limiters",
+    "oban_metrics",
+    "oban_metrics_mark",
     "oban_owned_queues",
     "oban_owners",
     "oban_partitions",

@@ -14,6 +14,7 @@ from oban.engines.values import (
     Aspect,
     Beat,
     Commandable,
+    Counted,
     DueSlots,
     Intent,
     JobCount,
@@ -21,6 +22,8 @@ from oban.engines.values import (
     Keep,
     KnownProducer,
     LastSlot,
+    MetricFilter,
+    Outlook,
     Place,
     ProducerIdentity,
     Report,
@@ -30,11 +33,13 @@ from oban.engines.values import (
     Sighting,
     Signal,
     Staged,
+    Times,
     Traits,
     Turn,
 )
 from oban.job import Job
 from oban.limits import LimitInfo, Limits, Partition, QueueLimits
+from oban.metrics import Scale, Series, Stat
 from oban.outcome import Ack, AttemptKey
 
 T = TypeVar("T")
@@ -132,6 +137,23 @@ class Engine(Protocol):
 
     def counts(self) -> Operation[list[JobCount]]:
         """How many jobs each queue has in each state. Reads every job: slow on large tables."""
+        ...
+
+    def metrics(self, by: str, scale: Scale, wanted: MetricFilter) -> Operation[list[Series]]:
+        """What ended of late, as it was kept: the first groups by what ended, the rest as `*`.
+
+        All over the same points, the newest of which is not over yet.
+        """
+        ...
+
+    def stats(
+        self, path: Sequence[str], since: float | None, wanted: MetricFilter, patience: float
+    ) -> Operation[list[Stat]]:
+        """The jobs of the table by what `path` leads to; of these the groups with most jobs.
+
+        Of those inserted within `since` seconds, or all. Reads every job: raises `TooSlow` when
+        that takes longer than `patience` seconds.
+        """
         ...
 
     def known_producers(self) -> Operation[list[KnownProducer]]:
@@ -264,6 +286,24 @@ class Engine(Protocol):
         self, kept: Sequence[Keep], limit: int, *, spared: Sequence[int] = ()
     ) -> Operation[list[int]]:
         """What `prune` would delete."""
+        ...
+
+    def count(self, until: Callable[[Outlook], float]) -> Operation[Counted]:
+        """Count for metrics the jobs that ended up to the time that `until` says.
+
+        Each that can be seen is counted once, whoever counts at the same time, or again.
+        """
+        ...
+
+    def add_times(self, node: str, times: Sequence[Times]) -> Operation[None]:
+        """Add to what is kept of how long attempts on this node took and waited."""
+        ...
+
+    def tend_metrics(self) -> Operation[bool]:
+        """Make the next hour and day of what is in them, and forget what is old.
+
+        Return whether there is more to do.
+        """
         ...
 
     def forget_silent(self) -> Operation[int]:

@@ -299,6 +299,52 @@ class Rescued:
     fate: Fate
 
 
+# Metrics: counts of what has ended, and sketches of how long it took and waited.
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is known before jobs that have ended are counted; times in seconds since 1970."""
+
+    #: The database's clock.
+    at: float
+    #: The jobs that ended up to this time are counted.
+    counted_to: float
+    #: The transactions that write jobs and have not ended; what they wrote cannot be seen yet.
+    writers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many were counted by one step, and up to where."""
+
+    finished: int
+    counted_to: float
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long attempts that ended alike took and waited: sketches, see `oban.sketch`."""
+
+    queue: str
+    worker: str
+    #: What their jobs became: a job that failed and is tried again became `retryable`.
+    state: str
+    exec: Mapping[int, int]
+    wait: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFilter:
+    """Whose metrics; what is None lets everything pass. And how many groups at most."""
+
+    queue: str | None = None
+    worker: str | None = None
+    node: str | None = None
+    state: str | None = None
+    limit: int = 50
+
+
 # What is heard from the other nodes. Signals are hints: nothing is lost when they are.
 
 

@@ -24,6 +24,7 @@ from oban.engines.postgres.drive import (
 from oban.engines.postgres.faults import translate
 from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS
 from oban.engines.postgres.limits import LimitVerbs
+from oban.engines.postgres.metrics import MetricVerbs
 from oban.engines.postgres.nodes import NodeVerbs
 from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
@@ -37,7 +38,7 @@ T = TypeVar("T")
 TRAITS: Final = Traits("PostgreSQL", MAX_INSERT_JOBS, MAX_INSERT_BYTES)
 
 
-class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, ReadVerbs):
+class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, MetricVerbs, ReadVerbs):
     """See `oban.engines.base.Engine`; each verb's promise stands there."""
 
     traits = TRAITS
@@ -104,6 +105,7 @@ class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, ReadVerbs):
             broken=broken,
             sent=not operation.repeatable,
             unique_keys=operation.unique_keys,
+            is_timed=operation.is_timed,
         )
 
     def execute_sync(self, operation: Operation[T], conn: object | None = None) -> T:
@@ -125,6 +127,7 @@ class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, ReadVerbs):
                 broken=broken,
                 sent=not operation.repeatable,
                 unique_keys=operation.unique_keys,
+                is_timed=operation.is_timed,
             ) from error
 
     def session(self, label: str, patience: float | None = None) -> PostgresSession:
