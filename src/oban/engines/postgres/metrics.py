@@ -17,6 +17,8 @@ from oban.sketch import summarize
 
 #: Rows of one span that tell the node, and again as many that do not.
 MOST_ROWS: Final = 500
+#: Seconds that reading them may take.
+METRICS_PATIENCE: Final = 10.0
 #: Rows that one statement deletes.
 MOST_FORGOTTEN: Final = 20_000
 
@@ -24,7 +26,7 @@ MOST_FORGOTTEN: Final = 20_000
 class MetricVerbs(Verbs):
     def count(self, until: Callable[[Outlook], float]) -> PostgresOperation[Counted]:
         def steps() -> Steps[Counted]:
-            ((at, counted_to, writers),) = yield self.sql(
+            ((at, counted_to, writers, _),) = yield self.sql(
                 "look_at_finished",
                 reach=float(KEPT["minute"]),
                 jobs_table=self.jobs_table,
@@ -44,12 +46,14 @@ class MetricVerbs(Verbs):
         payload = encode([times_row(node, each) for each in times])
 
         def steps() -> Steps[None]:
+            yield self.sql("plan_simply", milliseconds=None)
             yield self.sql("add_times", times=payload, grain="minute", most=MOST_ROWS)
 
-        return PostgresOperation("add_times", steps)
+        return PostgresOperation("add_times", steps, transactional=True)
 
     def tend_metrics(self) -> PostgresOperation[bool]:
         def steps() -> Steps[bool]:
+            yield self.sql("plan_simply", milliseconds=None)
             ((hours, _),) = yield self.sql(
                 "roll_up", grain="hour", from_grain="minute", most=MOST_ROWS
             )
@@ -65,6 +69,7 @@ class MetricVerbs(Verbs):
         self, by: str, scale: Scale, wanted: MetricFilter
     ) -> PostgresOperation[list[Series]]:
         def steps() -> Steps[list[Series]]:
+            yield self.sql("plan_simply", milliseconds=round(METRICS_PATIENCE * 1_000))
             rows = yield self.sql(
                 "read_metrics",
                 by=by,
@@ -79,7 +84,9 @@ class MetricVerbs(Verbs):
             )
             return read_series(rows, scale.step)
 
-        return PostgresOperation("metrics", steps, repeatable=True)
+        return PostgresOperation(
+            "metrics", steps, transactional=True, repeatable=True, is_timed=True
+        )
 
     def stats(
         self, path: Sequence[str], since: float | None, wanted: MetricFilter, patience: float
@@ -87,7 +94,7 @@ class MetricVerbs(Verbs):
         part, *keys = path
 
         def steps() -> Steps[list[Stat]]:
-            yield self.sql("allow_seconds", milliseconds=round(patience * 1_000))
+            yield self.sql("plan_simply", milliseconds=round(patience * 1_000))
             rows = yield self.sql(
                 "group_jobs",
                 part=part,

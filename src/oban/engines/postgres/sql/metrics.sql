@@ -81,6 +81,16 @@ placed as materialized (
   returning 1
 )
 
+-- name: plan_simply
+-- For the statements of this transaction: they are not compiled, which takes longer than what is compiled
+-- (nobody knows how many bins there are, and many are expected); and they are ended once they take more
+-- than :milliseconds, where that is given.
+select
+  set_config('jit', 'off', true) as jit,
+  case when cast(:milliseconds as int) is not null then set_config(
+    'statement_timeout', cast(cast(:milliseconds as int) as text), true
+  ) end as statement_timeout
+
 -- name: look_at_finished
 -- What a count needs to know, and the lock for it: up to where jobs are counted, the clock, and the
 -- transactions that are writing jobs, or wait to. These are known by their lock on the table, which they
@@ -107,11 +117,13 @@ select
     where held.locktype = 'relation' and held.mode = 'RowExclusiveLock'
       and held.relation = to_regclass(:jobs_table)
       and held.database = (select oid from pg_database where datname = current_database())
-  ) as writers
+  ) as writers,
+  set_config('jit', 'off', true) as jit
 
 -- name: count_finished
 -- Counts the jobs that ended after those that are counted and up to :until, and moves the mark there. The
--- queues are found by a step from each to the next in the index. Whoever sends it again, or at the same
+-- queues are found by a step from each to the next in the index; `offset 0` has each looked for by
+-- itself. Whoever sends it again, or at the same
 -- time, finds nothing left. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index,
 -- oban_jobs_discarded_index.
 with recursive span as materialized (
@@ -162,22 +174,31 @@ with recursive span as materialized (
       coalesce(left(attempted_by[1], 255), '') as node, state
     from (
       select job.completed_at as ended_at, job.queue, job.worker, job.attempted_by, 'completed' as state
-      from span cross join completed_queue as each
-      join {prefix}.oban_jobs as job
-        on job.state = 'completed' and job.queue = each.queue
-        and job.completed_at > span.after and job.completed_at <= span.until
+      from span cross join completed_queue as each cross join lateral (
+        select completed_at, queue, worker, attempted_by from {prefix}.oban_jobs
+        where state = 'completed' and queue = each.queue
+          and completed_at > span.after and completed_at <= span.until
+        order by completed_at
+        offset 0
+      ) as job
       union all
       select job.cancelled_at, job.queue, job.worker, job.attempted_by, 'cancelled'
-      from span cross join cancelled_queue as each
-      join {prefix}.oban_jobs as job
-        on job.state = 'cancelled' and job.queue = each.queue
-        and job.cancelled_at > span.after and job.cancelled_at <= span.until
+      from span cross join cancelled_queue as each cross join lateral (
+        select cancelled_at, queue, worker, attempted_by from {prefix}.oban_jobs
+        where state = 'cancelled' and queue = each.queue
+          and cancelled_at > span.after and cancelled_at <= span.until
+        order by cancelled_at
+        offset 0
+      ) as job
       union all
       select job.discarded_at, job.queue, job.worker, job.attempted_by, 'discarded'
-      from span cross join discarded_queue as each
-      join {prefix}.oban_jobs as job
-        on job.state = 'discarded' and job.queue = each.queue
-        and job.discarded_at > span.after and job.discarded_at <= span.until
+      from span cross join discarded_queue as each cross join lateral (
+        select discarded_at, queue, worker, attempted_by from {prefix}.oban_jobs
+        where state = 'discarded' and queue = each.queue
+          and discarded_at > span.after and discarded_at <= span.until
+        order by discarded_at
+        offset 0
+      ) as job
     ) as ended
   ) as named
   group by at, queue, worker, node, state
@@ -364,11 +385,6 @@ union all
 select null, cast(extract(epoch from moment) as float8), null, null, null
 from reach cross join lateral unnest(array[begins_at, ends_at]) as moment
 
--- name: allow_seconds
--- Has the server end what comes in this transaction once it takes longer than :milliseconds.
-select set_config(
-  'statement_timeout', cast(cast(:milliseconds as int) as text), true
-) as statement_timeout
 
 -- name: group_jobs
 -- Groups the jobs of the table by :part, a column, of args and meta by what :keys lead to within; the
