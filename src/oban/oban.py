@@ -38,6 +38,7 @@ from oban.running.executor import Executor
 from oban.running.heart import Heart
 from oban.running.leader import Leader
 from oban.running.listener import Listener
+from oban.running.meter import Meter
 from oban.running.places import Places
 from oban.running.producer import Producer, QueueInfo
 from oban.running.queues import Queues
@@ -75,8 +76,8 @@ class ObanOptions(TypedDict, total=False):
     scheduler: Mapping[str, Any] | None
     pruner: Mapping[str, Any] | None
     limits: Mapping[str, int | Mapping[str, Any]] | None
+    metrics: bool | Mapping[str, Any] | None
     # Later versions bring these; until then each takes only what means nothing.
-    metrics: object
     notifier: object
     dispatcher: object
 
@@ -252,7 +253,10 @@ class Oban(QueueControl):
         That beat brings what was commanded of them, too.
         """
         leader = Leader(self.node, wanted=self.options.leads)
-        heart = Heart(self.engine, self.options, leader, self.executor.vault, self)
+        meter = Meter()
+        vault = self.executor.vault
+        heart = Heart(self.engine, self.options, leader, self, vault=vault, meter=meter)
+        self.executor.meter = meter if self.options.metrics.enabled else None
         solitude = Solitude(heart.beat, self.wake_queues)
         make = partial(self.make_producer, solitude, heart.is_believed_alive)
         grace = self.options.shutdown_grace_period
@@ -265,7 +269,7 @@ class Oban(QueueControl):
             yield
         finally:
             await heart.close()
-            self.heart = self.control = self.queues = None
+            self.heart = self.control = self.queues = self.executor.meter = None
 
     @asynccontextmanager
     async def producing(self) -> AsyncIterator[None]:
