@@ -36,7 +36,7 @@ class MetricVerbs(Verbs):
                 return Counted(0, counted_to)
             # With a snapshot of its own, made after the look: whoever had ended by then is seen.
             ((finished, _),) = yield self.sql(
-                "count_finished", until=wanted, grain="minute", most=MOST_ROWS
+                "count_finished", until=wanted, grain="minute", most=MOST_ROWS, rest=REST
             )
             return Counted(finished, wanted)
 
@@ -47,7 +47,7 @@ class MetricVerbs(Verbs):
 
         def steps() -> Steps[None]:
             yield self.sql("plan_simply", milliseconds=None)
-            yield self.sql("add_times", times=payload, grain="minute", most=MOST_ROWS)
+            yield self.sql("add_times", times=payload, grain="minute", most=MOST_ROWS, rest=REST)
 
         return PostgresOperation("add_times", steps, transactional=True)
 
@@ -55,9 +55,11 @@ class MetricVerbs(Verbs):
         def steps() -> Steps[bool]:
             yield self.sql("plan_simply", milliseconds=None)
             ((hours, _),) = yield self.sql(
-                "roll_up", grain="hour", from_grain="minute", most=MOST_ROWS
+                "roll_up", grain="hour", from_grain="minute", most=MOST_ROWS, rest=REST
             )
-            ((days, _),) = yield self.sql("roll_up", grain="day", from_grain="hour", most=MOST_ROWS)
+            ((days, _),) = yield self.sql(
+                "roll_up", grain="day", from_grain="hour", most=MOST_ROWS, rest=REST
+            )
             ((forgotten,),) = yield self.sql(
                 "forget_metrics", kept=encode(KEPT), limit=MOST_FORGOTTEN
             )
@@ -81,6 +83,7 @@ class MetricVerbs(Verbs):
                 node=wanted.node,
                 state=wanted.state,
                 limit=wanted.limit,
+                rest=REST,
             )
             return read_series(rows, scale.step)
 

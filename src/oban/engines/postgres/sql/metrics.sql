@@ -1,7 +1,7 @@
 -- part: kept
 -- Adds to the rows of :grain what is `found`. Of one span there are at most :most rows that tell the
 -- node; what is beyond is put together without it, of which there are again at most :most, and the rest
--- in one row for each state, under '*'. Two that add at once may each find room: so it may be a few
+-- in one row for each state, under :rest. Two that add at once may each find room: so it may be a few
 -- more. Rows are written, and so locked, in the order of their key.
 placed as materialized (
   select
@@ -12,7 +12,7 @@ placed as materialized (
         order by found.queue, found.worker, found.state, found.node
       ) + coalesce(span.row_count, 0) <= cast(:most as int)
       then found.node
-      else '*'
+      else cast(:rest as text)
     end as node,
     found.finished, found.exec, found.wait
   from found
@@ -27,8 +27,8 @@ placed as materialized (
 ), gathered as materialized (
   select
     placed.at, placed.queue, placed.worker, placed.state,
-    placed.node = '*' and known.at is null and dense_rank() over (
-      partition by placed.at, placed.node = '*' and known.at is null
+    placed.node = cast(:rest as text) and known.at is null and dense_rank() over (
+      partition by placed.at, placed.node = cast(:rest as text) and known.at is null
       order by placed.queue, placed.worker, placed.state
     ) + coalesce(span.row_count, 0) > cast(:most as int) as is_rest,
     placed.node, placed.finished, placed.exec, placed.wait
@@ -38,13 +38,13 @@ placed as materialized (
     and known.worker = placed.worker and known.node = placed.node and known.state = placed.state
   left join (
     select at, count(*) as row_count from {prefix}.oban_metrics
-    where grain = cast(:grain as text) and at in (select at from found) and node = '*'
+    where grain = cast(:grain as text) and at in (select at from found) and node = cast(:rest as text)
     group by at
   ) as span on span.at = placed.at
 ), folded as materialized (
   select
-    at, case when is_rest then '*' else queue end as queue,
-    case when is_rest then '*' else worker end as worker, node, state, finished, exec, wait
+    at, case when is_rest then cast(:rest as text) else queue end as queue,
+    case when is_rest then cast(:rest as text) else worker end as worker, node, state, finished, exec, wait
   from gathered
 ), timed as materialized (
   select
@@ -291,7 +291,7 @@ select count(*) as forgotten_count from forgotten
 
 -- name: read_metrics
 -- What ended in the last :since seconds, in steps of :step, for each of the first :limit groups :by; the
--- others are one, called '*'. Steps of days begin at midnight and those of weeks on Mondays. As finely as :grain says; what no span of that grain was made of yet is
+-- others are one, called :rest. Steps of days begin at midnight and those of weeks on Mondays. As finely as :grain says; what no span of that grain was made of yet is
 -- taken from the finer ones. Returns a row for each group and step with anything in it, and one without
 -- a group: where the first step begins, and the one it is now. Index: the primary key.
 with mark as materialized (
@@ -347,10 +347,10 @@ with mark as materialized (
 ), first_groups as materialized (
   select name from each_row
   group by name
-  order by name = '*', sum(finished) desc, count(*) desc, name
+  order by name = cast(:rest as text), sum(finished) desc, count(*) desc, name
   limit cast(:limit as int)
 ), grouped as materialized (
-  select coalesce(first_groups.name, '*') as name, at, state, finished, exec, wait
+  select coalesce(first_groups.name, cast(:rest as text)) as name, at, state, finished, exec, wait
   from each_row left join first_groups using (name)
 ), counted as materialized (
   select name, at, jsonb_object_agg(state, finished) filter (where finished > 0) as counts
