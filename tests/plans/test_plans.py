@@ -64,6 +64,11 @@ HOT: dict[str, tuple[Building, set[str], int]] = {
         {"completed", "pkey"},
         1500,
     ),
+    "count for metrics": (
+        lambda _: ENGINE.count(lambda outlook: outlook.at - 60),
+        {"completed", "cancelled", "discarded"},
+        100,
+    ),
     "get": (lambda _: ENGINE.get(range(1000, 1100)), {"pkey"}, 100),
     "cancel": (lambda _: ENGINE.cancel(range(200_021, 200_121)), {"pkey"}, 200),
     "retry": (lambda _: ENGINE.retry(range(1000, 1100)), {"pkey"}, 200),

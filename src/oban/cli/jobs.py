@@ -1,4 +1,4 @@
-"""`oban jobs list` and `oban jobs show`."""
+"""`oban jobs`: `list` and `show` are here, the others in files of their own."""
 
 import asyncio
 from dataclasses import replace
@@ -29,6 +29,7 @@ from oban.cli.options import (
     PrefixOption,
     configure,
 )
+from oban.cli.stats import stats
 from oban.cli.terminal import print_json, say
 from oban.configuration import Configuration
 from oban.engines.values import JobFilter
@@ -36,7 +37,7 @@ from oban.job import Job
 
 jobs = typer.Typer(
     name="jobs",
-    help="List, show, retry, cancel and delete jobs.",
+    help="List, show, count, retry, cancel and delete jobs.",
     no_args_is_help=True,
 )
 
@@ -122,5 +123,5 @@ async def get(loaded: Configuration, job_id: int) -> Job | None:
         return await oban.get_job(job_id)
 
 
-for command in (retry, cancel, delete):
+for command in (stats, retry, cancel, delete):
     jobs.command()(command)
