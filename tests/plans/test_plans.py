@@ -64,11 +64,6 @@ HOT: dict[str, tuple[Building, set[str], int]] = {
         {"completed", "pkey"},
         1500,
     ),
-    "count for metrics": (
-        lambda _: ENGINE.count(lambda outlook: outlook.at - 60),
-        {"completed", "cancelled", "discarded"},
-        100,
-    ),
     "get": (lambda _: ENGINE.get(range(1000, 1100)), {"pkey"}, 100),
     "cancel": (lambda _: ENGINE.cancel(range(200_021, 200_121)), {"pkey"}, 200),
     "retry": (lambda _: ENGINE.retry(range(1000, 1100)), {"pkey"}, 200),
@@ -117,6 +112,25 @@ def test_a_hot_statement_reads_what_it_is_about_and_nothing_else(
         *(plan.indexes for plan in found)
     ), found
     assert sum(plan.rows_read for plan in found) <= most_rows, found
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_counting_for_metrics_reads_what_has_ended_since_and_no_more(
+    large: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    """Jobs end each millisecond: half a second of them is counted."""
+    with large.transaction(force_rollback=True):
+        large.execute(
+            "insert into oban_metrics_mark (counted_to, hours_to, days_to, looked_at) "
+            "select least(max(completed_at) at time zone 'UTC', now()) - interval '1 s', now(), "
+            "now(), now() from oban_jobs"
+        )
+        found = plans(large, ENGINE.count(lambda outlook: outlook.counted_to + 0.5), mode)
+    look, counting = found
+    assert look.scans == []
+    assert "Seq Scan" not in {node["Node Type"] for node in counting.scans}, counting
+    assert counting.compiled is False, counting
+    assert counting.rows_read <= 1_000, counting
 
 
 def short(indexes: set[str]) -> set[str]:

@@ -3,49 +3,61 @@
 -- node; what is beyond is put together without it, of which there are again at most :most, and the rest
 -- in one row for each state, under :rest. Two that add at once may each find room: so it may be a few
 -- more. Rows are written, and so locked, in the order of their key.
-placed as materialized (
+span_size as materialized (
   select
-    found.at, found.queue, found.worker, found.state,
-    case
-      when known.at is not null or dense_rank() over (
-        partition by found.at, known.at is null
-        order by found.queue, found.worker, found.state, found.node
-      ) + coalesce(span.row_count, 0) <= cast(:most as int)
-      then found.node
-      else cast(:rest as text)
-    end as node,
-    found.finished, found.exec, found.wait
+    moment.at,
+    (
+      select count(*) from {prefix}.oban_metrics
+      where grain = cast(:grain as text) and at = moment.at
+    ) as row_count,
+    (
+      select count(*) from {prefix}.oban_metrics
+      where grain = cast(:grain as text) and at = moment.at and node = cast(:rest as text)
+    ) as nodeless_count
+  from (select distinct at from found) as moment
+), recognized as materialized (
+  select
+    found.at, found.queue, found.worker, found.node, found.state, found.finished, found.exec, found.wait,
+    (
+      select true from {prefix}.oban_metrics as known
+      where known.grain = cast(:grain as text) and known.at = found.at and known.queue = found.queue
+        and known.worker = found.worker and known.node = found.node and known.state = found.state
+    ) is true as is_known
   from found
-  left join {prefix}.oban_metrics as known
-    on known.grain = cast(:grain as text) and known.at = found.at and known.queue = found.queue
-    and known.worker = found.worker and known.node = found.node and known.state = found.state
-  left join (
-    select at, count(*) as row_count from {prefix}.oban_metrics
-    where grain = cast(:grain as text) and at in (select at from found)
-    group by at
-  ) as span on span.at = found.at
+), placed as materialized (
+  select
+    at, queue, worker, state, finished, exec, wait,
+    case
+      when is_known or row_count + dense_rank() over (
+        partition by at, is_known order by queue, worker, state, node
+      ) <= cast(:most as int)
+      then node
+      else cast(:rest as text)
+    end as node
+  from recognized join span_size using (at)
 ), gathered as materialized (
   select
-    placed.at, placed.queue, placed.worker, placed.state,
-    placed.node = cast(:rest as text) and known.at is null and dense_rank() over (
-      partition by placed.at, placed.node = cast(:rest as text) and known.at is null
-      order by placed.queue, placed.worker, placed.state
-    ) + coalesce(span.row_count, 0) > cast(:most as int) as is_rest,
-    placed.node, placed.finished, placed.exec, placed.wait
+    at, queue, worker, node, state, finished, exec, wait,
+    node = cast(:rest as text) and (
+      select true from {prefix}.oban_metrics as known
+      where known.grain = cast(:grain as text) and known.at = placed.at
+        and known.queue = placed.queue and known.worker = placed.worker
+        and known.node = placed.node and known.state = placed.state
+    ) is null as is_new
   from placed
-  left join {prefix}.oban_metrics as known
-    on known.grain = cast(:grain as text) and known.at = placed.at and known.queue = placed.queue
-    and known.worker = placed.worker and known.node = placed.node and known.state = placed.state
-  left join (
-    select at, count(*) as row_count from {prefix}.oban_metrics
-    where grain = cast(:grain as text) and at in (select at from found) and node = cast(:rest as text)
-    group by at
-  ) as span on span.at = placed.at
 ), folded as materialized (
   select
     at, case when is_rest then cast(:rest as text) else queue end as queue,
-    case when is_rest then cast(:rest as text) else worker end as worker, node, state, finished, exec, wait
-  from gathered
+    case when is_rest then cast(:rest as text) else worker end as worker,
+    node, state, finished, exec, wait
+  from (
+    select
+      at, queue, worker, node, state, finished, exec, wait,
+      is_new and nodeless_count + dense_rank() over (
+        partition by at, is_new order by queue, worker, state
+      ) > cast(:most as int) as is_rest
+    from gathered join span_size using (at)
+  ) as ranked
 ), timed as materialized (
   select
     at, queue, worker, node, state,
@@ -130,7 +142,7 @@ with recursive span as materialized (
   select
     timezone('UTC', counted_to) as after, timezone('UTC', to_timestamp(cast(:until as float8))) as until
   from {prefix}.oban_metrics_mark
-  where counted_to < to_timestamp(cast(:until as float8))
+  where id and counted_to < to_timestamp(cast(:until as float8))
   for update
 ), completed_queue as (
   (
@@ -205,7 +217,7 @@ with recursive span as materialized (
 ), {kept}, moved as (
   update {prefix}.oban_metrics_mark
   set counted_to = to_timestamp(cast(:until as float8))
-  where exists (select from span)
+  where id and exists (select from span)
 )
 select cast(coalesce(sum(finished), 0) as bigint) as finished, (select count(*) from kept) as kept_count
 from found
@@ -236,6 +248,7 @@ with mark as materialized (
       else date_trunc('day', hours_to, 'UTC')
     end as ready_to
   from {prefix}.oban_metrics_mark
+  where id
   for update
 ), span as materialized (
   select
@@ -263,6 +276,7 @@ with mark as materialized (
     hours_to = case cast(:grain as text) when 'hour' then span.until else hours_to end,
     days_to = case cast(:grain as text) when 'day' then span.until else days_to end
   from span
+  where id
 )
 select (select count(*) from span) as made_count, (select count(*) from kept) as kept_count
 
@@ -270,7 +284,7 @@ select (select count(*) from span) as made_count, (select count(*) from kept) as
 -- Deletes up to :limit rows of spans that began so many seconds ago as :kept, a JSON object, says of their
 -- grain; but none that no longer span was made of yet. Returns how many. Index: the primary key.
 with mark as materialized (
-  select hours_to, days_to from {prefix}.oban_metrics_mark
+  select hours_to, days_to from {prefix}.oban_metrics_mark where id
 ), old as materialized (
   select metric.ctid as place
   from json_each_text(cast(:kept as json)) as rule(grain, seconds)
