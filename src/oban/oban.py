@@ -32,6 +32,7 @@ from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions, QueueOptions
 from oban.pool import open_pool
 from oban.queue_control import QueueControl
+from oban.running.broadcaster import Broadcaster
 from oban.running.children import Children, refuse_in_child
 from oban.running.control import Control
 from oban.running.executor import Executor
@@ -50,6 +51,7 @@ from oban.vault import Vault
 from oban.worker.hooks import clean_hooks
 
 STAGER_LABEL = "oban stager"
+BROADCAST_LABEL = "oban broadcaster"
 #: Why nothing is heard while a node starts, or runs nothing.
 NOT_YET = "not listening yet"
 
@@ -224,6 +226,7 @@ class Oban(QueueControl):
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())
                 await stack.enter_async_context(self.staging())
+                await stack.enter_async_context(self.broadcasting())
                 await stack.enter_async_context(self.producing())
             ready.set_result(None)
             await self.asked_to_stop.wait()
@@ -270,6 +273,32 @@ class Oban(QueueControl):
         finally:
             await heart.close()
             self.heart = self.control = self.queues = self.executor.meter = None
+
+    @asynccontextmanager
+    async def broadcasting(self) -> AsyncIterator[None]:
+        """While others are told of them, notes pass through who tells to who keeps them."""
+        keeper, heart = self.executor.meter, self.heart
+        if keeper is None or heart is None or not self.options.metrics.broadcast:
+            yield
+            return
+        session = self.engine.session(BROADCAST_LABEL)
+        self.executor.meter = Meter()
+        broadcaster = Broadcaster(
+            self.engine,
+            session,
+            self.options.scheduler,
+            heart.leader,
+            name=self.name,
+            meter=self.executor.meter,
+            keeper=keeper,
+            queue_loops=self.queue_loops,
+        )
+        try:
+            async with background(broadcaster.run()):
+                yield
+        finally:
+            broadcaster.pass_on()
+            await session.close()
 
     @asynccontextmanager
     async def producing(self) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ from tests.docs.pages import NAMES, ROOT
 from oban import Job, settings
 from oban.options import (
     LifelineOptions,
+    MetricsOptions,
     Options,
     PoolOptions,
     PrunerOptions,
@@ -27,6 +28,7 @@ PARTS = {
     part.__name__: part
     for part in (
         LifelineOptions,
+        MetricsOptions,
         PrunerOptions,
         QueueOptions,
         RefresherOptions,

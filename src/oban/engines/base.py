@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from oban.engines.values import (
     Aspect,
     Beat,
+    Channel,
     Commandable,
     Counted,
     DueSlots,
@@ -304,6 +305,10 @@ class Engine(Protocol):
 
         Return whether there is more to do.
         """
+        ...
+
+    def broadcast(self, channel: Channel, payloads: Sequence[str]) -> Operation[None]:
+        """Tell others; each payload is JSON and takes at most 7,900 bytes."""
         ...
 
     def forget_silent(self) -> Operation[int]:

@@ -345,6 +345,10 @@ class MetricFilter:
     limit: int = 50
 
 
+#: What nodes of other packages, and their dashboards, listen to.
+Channel = Literal["gossip", "metrics", "cronitor"]
+
+
 # What is heard from the other nodes. Signals are hints: nothing is lost when they are.
 
 

@@ -37,10 +37,15 @@ class Channels:
     leader: str
     due: str
     control: str
+    prefix: str
 
     @classmethod
     def of(cls, prefix: str) -> "Channels":
-        return cls(*(f"{prefix}.oban_{name}" for name in NAMES))
+        return cls(*(f"{prefix}.oban_{name}" for name in NAMES), prefix=prefix)
+
+    def outward(self, name: str) -> str:
+        """A channel that others listen to, and we do not."""
+        return f"{self.prefix}.oban_{name}"
 
     @property
     def all(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from oban.engines.postgres.statements import PostgresOperation, Rows, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import Counted, MetricFilter, Outlook, Times
+from oban.engines.values import Channel, Counted, MetricFilter, Outlook, Times
 from oban.fields import encode
 from oban.metrics import KEPT, REST, Point, Quantiles, Scale, Series, Stat
 from oban.sketch import summarize
@@ -66,6 +66,14 @@ class MetricVerbs(Verbs):
             return bool(hours or days or forgotten == MOST_FORGOTTEN)
 
         return PostgresOperation("tend_metrics", steps, transactional=True, repeatable=True)
+
+    def broadcast(self, channel: Channel, payloads: Sequence[str]) -> PostgresOperation[None]:
+        def steps() -> Steps[None]:
+            yield self.sql(
+                "broadcast", channel=self.channels.outward(channel), payloads=list(payloads)
+            )
+
+        return PostgresOperation("broadcast", steps, repeatable=True)
 
     def metrics(
         self, by: str, scale: Scale, wanted: MetricFilter

@@ -303,6 +303,13 @@ with mark as materialized (
 )
 select count(*) as forgotten_count from forgotten
 
+-- name: broadcast
+-- Sends each of :payloads on :channel.
+select count(*) as told_count
+from (
+  select pg_notify(:channel, payload) from unnest(cast(:payloads as text[])) as payload
+) as told
+
 -- name: read_metrics
 -- What ended in the last :since seconds, in steps of :step, for each of the first :limit groups :by; the
 -- others are one, called :rest. Steps of days begin at midnight and those of weeks on Mondays. As finely as :grain says; what no span of that grain was made of yet is
