@@ -41,7 +41,7 @@ class Channels:
 
     @classmethod
     def of(cls, prefix: str) -> "Channels":
-        return cls(*(f"{prefix}.oban_{name}" for name in NAMES), prefix=prefix)
+        return cls(prefix=prefix, **{name: f"{prefix}.oban_{name}" for name in NAMES})
 
     def outward(self, name: str) -> str:
         """A channel that others listen to, and we do not."""
