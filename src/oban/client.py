@@ -20,6 +20,8 @@ from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
 from oban.engines.values import JobFilter, Retried
 from oban.errors import InvalidJob
+from oban.explaining import explain
+from oban.explanation import Explanation
 from oban.job import Job, check_again, clean_changes
 from oban.running.executor import Executor
 from oban.running.inline import run_inline
@@ -189,6 +191,15 @@ class Client:
     async def list_jobs(self, wanted: JobFilter, *, conn: object = None) -> list[Job]:
         """The jobs that pass the filter, newest first."""
         return await self.engine.execute(self.engine.search(wanted), conn)
+
+    async def explain(self, job: JobOrId, *, conn: object = None) -> Explanation | None:
+        """Why the job does not run, or ended as it did; None when there is none of that id."""
+        facts = await self.engine.execute(self.engine.explain(id_of(job)), conn)
+        return explain(facts) if facts else None
+
+    def explain_sync(self, job: JobOrId, *, conn: object = None) -> Explanation | None:
+        facts = self.engine.execute_sync(self.engine.explain(id_of(job)), conn)
+        return explain(facts) if facts else None
 
     # Cancel, retry, delete: each says whether, or how many, jobs changed
 

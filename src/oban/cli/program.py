@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from oban.cli.cron import cron
+from oban.cli.explain import explain
 from oban.cli.failures import report
 from oban.cli.jobs import jobs
 from oban.cli.limits import limits
@@ -35,6 +36,7 @@ app.command(rich_help_panel=DATABASE)(install)
 app.command(rich_help_panel=DATABASE)(migrate)
 app.command(rich_help_panel=DATABASE)(uninstall)
 app.command(rich_help_panel=LOOK_AFTER)(status)
+app.command(rich_help_panel=LOOK_AFTER)(explain)
 app.add_typer(jobs, rich_help_panel=LOOK_AFTER)
 app.add_typer(queues, rich_help_panel=LOOK_AFTER)
 app.add_typer(limits, rich_help_panel=LOOK_AFTER)
@@ -61,6 +63,7 @@ def oban(
     oban start --queues default:10    run jobs there
     oban jobs list --state retryable  see what failed and is tried again
     oban queues pause mailers         pause a queue on all nodes
+    oban explain 42                   see why a job does not run
     """
 
 

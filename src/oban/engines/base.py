@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from oban.engines.facts import JobFacts
 from oban.engines.values import (
     Aspect,
     Beat,
@@ -132,6 +133,13 @@ class Engine(Protocol):
 
     def counts(self) -> Operation[list[JobCount]]:
         """How many jobs each queue has in each state. Reads every job: slow on large tables."""
+        ...
+
+    def explain(self, identity: int) -> Operation[JobFacts | None]:
+        """What tells why the job does not run, or how it ended; None when there is none.
+
+        A few short reads, however many jobs and nodes there are.
+        """
         ...
 
     def known_producers(self) -> Operation[list[KnownProducer]]:

@@ -21,6 +21,7 @@ from oban.engines.postgres.drive import (
     with_retries,
     with_retries_sync,
 )
+from oban.engines.postgres.explain import ExplainVerbs
 from oban.engines.postgres.faults import translate
 from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS
 from oban.engines.postgres.limits import LimitVerbs
@@ -37,7 +38,7 @@ T = TypeVar("T")
 TRAITS: Final = Traits("PostgreSQL", MAX_INSERT_JOBS, MAX_INSERT_BYTES)
 
 
-class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, ReadVerbs):
+class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, ExplainVerbs, ReadVerbs):
     """See `oban.engines.base.Engine`; each verb's promise stands there."""
 
     traits = TRAITS

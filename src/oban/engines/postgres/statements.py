@@ -25,7 +25,7 @@ Row = Sequence[Any]
 Rows = Sequence[Row]
 Steps = Generator["Statement", Rows, T]
 
-FILES: Final = ("jobs", "runs", "limits", "nodes", "cron", "history", "reads", "schema")
+FILES: Final = ("jobs", "runs", "limits", "nodes", "cron", "history", "reads", "explain", "schema")
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 BLOCK: Final = re.compile(r"^-- (name|part): (\w+)$", re.MULTILINE)
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
