@@ -11,7 +11,7 @@ from tests.roads import direct
 from oban import Job
 from oban.engines.facts import MOST_AHEAD, JobFacts, KeyHolder
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import EVERY, ProducerIdentity, Pulse, Report
+from oban.engines.values import EVERY, ProducerIdentity, Pulse, Report, Sighting
 from oban.explaining import explain
 from oban.limits import Limits, Partition, QueueLimits
 
@@ -152,6 +152,75 @@ async def test_of_a_partition_only_its_own_jobs_count(
 async def test_who_holds_a_unique_key_is_read(engine: PostgresEngine) -> None:
     (job,) = await insert(engine, unique=True)
     assert (await read(engine, job)).holder == KeyHolder(job.id or 0, "available")
+
+
+async def test_a_job_that_lost_its_unique_key_says_to_whom(
+    engine: PostgresEngine, oban_dsn: str
+) -> None:
+    unique = {"states": ["available", "scheduled"]}
+    (first,) = await insert(engine, unique=unique)
+    await engine.execute(engine.cancel([first.id or 0]))
+    (second,) = await insert(engine, unique=unique)
+    assert second.id != first.id
+    told = explain(await read(engine, first)).causes[-1]
+    assert (told.code, told.details["holder"]) == ("unique_elsewhere", second.id)
+    execute(oban_dsn, "update oban_jobs set state = 'available' where id = %s", first.id)
+    facts = await read(engine, first)
+    assert facts.holder == KeyHolder(second.id or 0, "available")
+    assert explain(facts).causes[-1].code == "unique_lost"
+
+
+async def code(engine: PostgresEngine, job: Job | int) -> str:
+    return explain(await read(engine, job)).causes[0].code
+
+
+async def test_what_the_errors_that_we_write_mean_is_known(
+    engine: PostgresEngine, oban_dsn: str
+) -> None:
+    """By their words, which stand in statements."""
+    mine = producer()
+    await engine.execute(engine.register(mine, 10.0))
+    found: dict[str, str] = {}
+    for name, max_attempts, max_crashes in (("suspect", 5, 1), ("last", 1, 5), ("old", 1, 5)):
+        (job,) = await insert(engine, queue="mail", max_attempts=max_attempts)
+        await engine.execute(engine.turn(mine, [], 1))
+        found[f"{name} runs"] = await code(engine, job)
+        if name == "old":
+            moved = "update oban_jobs set attempted_at = attempted_at - interval '1 hour'"
+            execute(oban_dsn, moved)
+            await engine.execute(engine.rescue_old(60.0, 10))
+        else:
+            await engine.execute(engine.rescue([Sighting(mine, None, 10.0)], max_crashes, 10))
+        found[name] = await code(engine, job)
+    (row,) = execute(
+        oban_dsn,
+        "insert into oban_jobs (worker, queue, attempt, max_attempts) values ('w', 'mail', 2, 2) "
+        "returning id",
+    )
+    found["none runs"] = await code(engine, row[0])
+    await engine.execute(engine.stage(["mail"], 10))
+    found["none"] = await code(engine, row[0])
+    assert found == {
+        "suspect runs": "node_silent",
+        "suspect": "suspect",
+        "last runs": "node_silent",
+        "last": "rescued_exhausted",
+        "old runs": "node_silent",
+        "old": "rescued_exhausted",
+        "none runs": "no_attempt_left",
+        "none": "no_attempt_left",
+    }
+
+
+async def test_a_cancelled_job_whose_code_runs_is_being_stopped(engine: PostgresEngine) -> None:
+    mine = producer()
+    await beat(engine, mine)
+    (job,) = await insert(engine, queue="mail")
+    await engine.execute(engine.turn(mine, [], 1))
+    await engine.execute(engine.cancel([job.id or 0]))
+    facts = await read(engine, job)
+    assert facts.stopping_at is not None
+    assert [each.code for each in explain(facts).causes] == ["stopping", "cancelled"]
 
 
 HOSTILE: list[dict[str, str]] = [

@@ -119,6 +119,32 @@ def short(indexes: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+def test_an_explanation_reads_no_more_than_the_jobs_before_it(
+    large: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    """And what runs: counts of both have a bound of their own."""
+    waiting = (
+        f"select max(id) from oban_jobs where state = 'available' and queue = '{PRODUCER.queue}'"
+    )
+    run(large, ENGINE.beat(report([])))
+    for query, most_rows in ((f"{waiting} and attempt < max_attempts", 4_500), (ANY_ENDED, 250)):
+        row = large.execute(query.encode()).fetchone()
+        assert row is not None
+        found = plans(large, ENGINE.explain(row[0]), mode)
+        for plan in found:
+            assert plan.unguided == [], plan
+            assert plan.compiled is False, plan
+        assert sum(plan.rows_read for plan in found) <= most_rows, found
+
+
+LAST_WAITING = (
+    "select id from oban_jobs where state = 'available' and queue = 'q1' "
+    "order by priority desc, scheduled_at desc limit 1"
+)
+ANY_ENDED = "select id from oban_jobs where state = 'completed' limit 1"
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 def test_a_claim_touches_as_few_pages_after_a_long_history_as_before_it(
     large: psycopg.Connection[Any], pages_before: int, mode: PlanMode
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from oban.engines.facts import JobFacts
 from oban.explaining.due import is_of_unknown_worker
 from oban.explaining.words import KeptError, command, last_error
-from oban.explanation import Cause
+from oban.explanation import Cause, Code
 from oban.job import Job
 from oban.phrases import length_text
 from oban.running.executor import MAX_UNKNOWN, count
@@ -68,7 +68,7 @@ def discarded(facts: JobFacts) -> list[Cause]:
     return [Cause(code, text, again, details)]
 
 
-def why_discarded(job: Job, error: KeptError) -> tuple[str, str]:
+def why_discarded(job: Job, error: KeptError) -> tuple[Code, str]:
     tries = count(job, "unknown_worker")
     if error.text.startswith(NO_ATTEMPT):
         return "no_attempt_left", "it was available without an attempt left, so nobody could run it"

@@ -1,10 +1,12 @@
 """Which limits over all nodes leave no room for a job."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 from oban.engines.facts import JobFacts, Room
 from oban.explaining.words import at_text, command
-from oban.explanation import Cause
+from oban.explanation import Cause, Code
 from oban.phrases import length_text
 
 
@@ -46,20 +48,22 @@ def resting(facts: JobFacts, room: Room) -> Cause:
     )
 
 
+FULL: Final[Mapping[str, Code]] = {
+    "queue": "global_limit_full",
+    "partition": "partition_full",
+    "shared": "shared_limit_full",
+}
+
+
 def full(room: Room) -> Cause:
     assert room.slots is not None
-    codes = {
-        "queue": "global_limit_full",
-        "partition": "partition_full",
-        "shared": "shared_limit_full",
-    }
     more = 2 * room.slots
     if room.scope == "shared":
         scaling = command("limits", "scale", room.name, "--global-limit", more)
     else:
         scaling = command("queues", "scale", room.name, "--global-limit", more)
     return Cause(
-        codes[room.scope],
+        FULL[room.scope],
         f"{called(room)} is full: {room.running:,} of {room.slots:,} run on all nodes together",
         f"{scaling} raises it",
         {

@@ -155,8 +155,8 @@ with gate as materialized (
 select
   bound.name, bound.is_known, bound.slots, coalesce(running.job_count, 0) as running,
   bound.allowed, bound.period, cast(coalesce(used.weight, 0) as bigint) as started,
-  (used.since + cast(:spans as int) + now.slack + 1) * bound.period / cast(:spans as int) - now.at
-    as reopens_in,
+  (used.since + cast(:spans as int) + now.slack + 1) * cast(bound.period as float8)
+    / cast(:spans as int) - now.at as reopens_in,
   greatest(0, coalesce(
     cast(extract(epoch from bound.resting_until - clock_timestamp()) as float8), 0
   )) as resting
