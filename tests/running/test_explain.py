@@ -83,7 +83,8 @@ async def test_there_may_be_no_such_job(client: Oban) -> None:
 
 
 async def test_it_is_part_of_the_callers_transaction(client: Oban, oban_dsn: str) -> None:
-    async with await Oban.create_pool(oban_dsn) as pool, pool.connection() as conn:
+    pool = await Oban.create_pool(oban_dsn)
+    async with pool, pool.connection() as conn, conn.transaction():
         job = await client.enqueue(Gated.new(), conn=conn)
         assert await client.explain(job, conn=conn) is not None
         assert await client.explain(job) is None

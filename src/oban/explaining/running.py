@@ -1,6 +1,5 @@
 """How it goes with a job that executes, or is being stopped."""
 
-from datetime import datetime
 from typing import Any
 
 from oban.engines.facts import JobFacts, Runner
@@ -125,13 +124,13 @@ def leaving(runner: Runner) -> list[Cause]:
 
 def stopping(facts: JobFacts) -> list[Cause]:
     """The code of a cancelled job that has not ended."""
-    since_when: datetime | None = facts.stopping_at
-    if since_when is None:
+    asked_at = facts.stopping_at
+    if asked_at is None:
         return []
     node = node_name(facts)
     text = (
-        f"its code on node {node} has not ended: it was asked to stop {since(facts, since_when)} "
-        f"ago, at {at_text(since_when)}"
+        f"its code on node {node} has not ended: it was asked to stop {since(facts, asked_at)} "
+        f"ago, at {at_text(asked_at)}"
     )
     if facts.runner is not None and not facts.runner.alive:
         text += "; that node is silent, and a rescue lets go of the job"
@@ -140,6 +139,6 @@ def stopping(facts: JobFacts) -> list[Cause]:
             "stopping",
             text,
             "until it has, the job can be neither retried nor deleted, and counts for limits",
-            {"node": node, "stopping_at": since_when},
+            {"node": node, "stopping_at": asked_at},
         )
     ]
