@@ -223,6 +223,24 @@ async def test_a_cancelled_job_whose_code_runs_is_being_stopped(engine: Postgres
     assert [each.code for each in explain(facts).causes] == ["stopping", "cancelled"]
 
 
+async def test_what_heartbeats_tell_of_a_run(engine: PostgresEngine, oban_dsn: str) -> None:
+    mine = producer()
+    await beat(engine, mine)
+    (job, waiting) = await insert(engine, 2, queue="mail")
+    await engine.execute(engine.turn(mine, [], 1))
+    assert await code(engine, job) == "running"
+    await beat(engine, mine, processed_at=9e9)
+    assert await code(engine, job) == "not_begun"
+    await beat(engine, mine, processed_at=9e9, running=[job.id])
+    assert await code(engine, job) == "running"
+    execute(oban_dsn, "update oban_producers set updated_at = updated_at - interval '1 hour'")
+    silent, unmanned = [explain(await read(engine, each)) for each in (job, waiting)]
+    assert silent.causes[0].code == "node_silent"
+    assert "web-1 is silent for 1 h" in silent.summary
+    assert unmanned.causes[0].code == "no_node"
+    assert "web-1, which did last, has been silent for 1 h" in unmanned.summary
+
+
 HOSTILE: list[dict[str, str]] = [
     {"args": "[1, 2]"},
     {"args": '"text"', "meta": "[1]"},

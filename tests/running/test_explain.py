@@ -1,6 +1,7 @@
 """Each cause as it comes about: real nodes, and what is said of a job that they do not run."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,12 @@ class Gated(Worker):
 
     async def process(self, job: Job) -> None:
         await Gated.gate.wait()
+
+
+@worker()
+class Blocking(Worker):
+    async def process(self, job: Job) -> None:
+        time.sleep(4)
 
 
 @worker(max_attempts=1)
@@ -210,3 +217,20 @@ async def test_a_scheduled_job_waits_for_its_time(client: Oban) -> None:
     found = await explained(client, job, "scheduled", "no_node")
     assert found.summary.startswith("it is due in 1 h: ") or "59 min" in found.summary
     assert found.causes[0].details["scheduled_at"] == job.scheduled_at
+
+
+async def test_code_blocks_the_event_loop(running: Running) -> None:
+    def look(oban: Oban) -> set[str]:
+        """From a thread: the loop has no time for it."""
+        job = oban.enqueue_sync(Blocking.new())
+        ends = time.monotonic() + 4
+        while time.monotonic() < ends:
+            found = oban.explain_sync(job)
+            assert found is not None
+            codes: set[str] = {each.code for each in found.causes}
+            if "loop_blocked" in codes:
+                return codes
+        return set()
+
+    async with running(refresher=QUICK) as oban:
+        assert await asyncio.to_thread(look, oban) == {"running", "loop_blocked"}
