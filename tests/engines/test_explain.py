@@ -125,6 +125,12 @@ async def test_how_much_of_the_limits_is_used_is_read(engine: PostgresEngine) ->
     assert facts.weight == 3
 
 
+async def test_a_job_that_names_too_many_limits_is_told_so(engine: PostgresEngine) -> None:
+    (job,) = await insert(engine, queue="mail", meta={"limits": [f"l{n}" for n in range(11)]})
+    causes = {each.code: each.text for each in explain(await read(engine, job)).causes}
+    assert causes["unknown_limit"].startswith("it names more than 10 limits")
+
+
 async def test_of_a_partition_only_its_own_jobs_count(
     engine: PostgresEngine, oban_dsn: str
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from oban.engines.facts import JobFacts, Room
 from oban.explaining.words import at_text, command
 from oban.explanation import Cause, Code
+from oban.limits import MOST_NAMES
 from oban.phrases import length_text
 
 
@@ -29,6 +30,13 @@ def cause_of(facts: JobFacts, room: Room) -> Cause | None:
 
 
 def unknown(room: Room) -> Cause:
+    if room.name == TOO_MANY:
+        return Cause(
+            "unknown_limit",
+            f"it names more than {MOST_NAMES} limits, which no job may: it would never start",
+            "take some out of its meta.limits, with update_job",
+            {"limit": None},
+        )
     return Cause(
         "unknown_limit",
         f"it names the limit {room.name}, which no node has ever defined: such jobs wait",
@@ -47,6 +55,9 @@ def resting(facts: JobFacts, room: Room) -> Cause:
         {"scope": room.scope, "limit": room.name, "until": until},
     )
 
+
+#: What `oban_lane` puts in the place of more names than a lane holds.
+TOO_MANY: Final = "*too-many*"
 
 FULL: Final[Mapping[str, Code]] = {
     "queue": "global_limit_full",
