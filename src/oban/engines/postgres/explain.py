@@ -18,6 +18,8 @@ from oban.states import JobState
 
 #: Producers, and commands, that are read at most.
 MOST: Final = 500
+#: Running jobs that are counted at most.
+MOST_RUNNING: Final = 100_000
 #: Seconds after which a producer of another package, which says nothing of that, is thought dead.
 FOREIGN_AGE: Final = 60.0
 
@@ -30,9 +32,7 @@ class ExplainVerbs(Verbs):
                 return None
             (row,) = rows
             job = read_job(row)
-            at, stopping_at, weight, lane, is_partitioned, holder_id, holder_state = row[
-                len(COLUMNS) :
-            ]
+            at, stopping_at, weight, lane, stands_at, is_partitioned, *holder = row[len(COLUMNS) :]
             uuid = job.attempted_by[1] if len(job.attempted_by) > 1 else None
             seen = yield self.sql(
                 "explain_nodes", queue=job.queue, uuid=uuid, most=MOST, foreign_age=FOREIGN_AGE
@@ -44,14 +44,16 @@ class ExplainVerbs(Verbs):
             intents = yield self.sql("explain_intents", queue=job.queue, every=EVERY, most=MOST)
             waiting: dict[str, Any] = {}
             if job.state == JobState.AVAILABLE:
-                waiting = yield from self.explain_waiting(job, runners, lane, is_partitioned)
+                waiting = yield from self.explain_waiting(
+                    job, runners, lane, stands_at, is_partitioned
+                )
             return JobFacts(
                 job=job,
                 at=moment(at) or EPOCH,
                 stopping_at=moment(stopping_at),
                 weight=weight,
                 is_unplaced=is_partitioned and lane is None,
-                holder=None if holder_id is None else KeyHolder(holder_id, holder_state),
+                holder=None if holder[0] is None else KeyHolder(*holder),
                 runners=runners,
                 runner=next((each for each, _ in nodes if each.known.identity.uuid == uuid), None),
                 living_queues=sorted(
@@ -64,7 +66,12 @@ class ExplainVerbs(Verbs):
         return PostgresOperation("explain", steps, transactional=True, repeatable=True)
 
     def explain_waiting(
-        self, job: Job, runners: Sequence[Runner], lane: str | None, is_partitioned: bool
+        self,
+        job: Job,
+        runners: Sequence[Runner],
+        lane: str | None,
+        stands_at: str,
+        is_partitioned: bool,
     ) -> Steps[dict[str, Any]]:
         """What an available job has before it."""
         slots, allowed, period = queue_limits(runners)
@@ -81,8 +88,17 @@ class ExplainVerbs(Verbs):
             allowed=allowed,
             period=period,
             spans=SPANS,
+            most=MOST_RUNNING,
         )
-        ((ahead_count,),) = yield self.sql("jobs_ahead", id=job.id, most=MOST_AHEAD + 1)
+        ((ahead_count,),) = yield self.sql(
+            "jobs_ahead",
+            queue=job.queue,
+            lane=lane,
+            priority=job.priority,
+            scheduled_at=stands_at,
+            id=job.id,
+            most=MOST_AHEAD + 1,
+        )
         lags = yield self.sql("queue_lags", queues=[job.queue])
         return {
             "rooms": [read_room(row, job.queue, own) for row in rooms],

@@ -7,7 +7,7 @@ select
   date_part('epoch', statement_timestamp()) as at,
   date_part('epoch', job.stopping_at) as stopping_at,
   cast(least({prefix}.oban_weight(job.meta), 1000000000) as int) as weight,
-  job.lane,
+  job.lane, cast(job.scheduled_at as text) as stands_at,
   partition.queue is not null as is_partitioned,
   held.job_id as holder_id, cast(holder.state as text) as holder_state
 from {prefix}.oban_jobs as job
@@ -104,7 +104,8 @@ limit cast(:most as int)
 -- name: explain_limits
 -- The limits that a job of :queue in :lane has to pass, and how much of each is used: the one called
 -- :own, of which :slots, :allowed and :period are what a node holds to, and the shared ones that stand
--- in the lane. Counted as `oban_claim_limited` does. Indexes: oban_jobs_running_index,
+-- in the lane. Counted as `oban_claim_limited` does, of what passes shared limits up to :most; in that
+-- order it is read by its index. Indexes: oban_jobs_running_index,
 -- oban_jobs_running_lane_index.
 with gate as materialized (
   select cast(:own as text) as name, true as is_own where cast(:own as text) is not null
@@ -145,10 +146,14 @@ with gate as materialized (
         or left(job.lane, 32) = left(cast(:lane as text), 32)
       )
     union all
-    select 'limit ' || unnest({prefix}.oban_lane_limits(job.lane))
-    from {prefix}.oban_jobs as job
-    where cast(:lane as text) is not null and job.lane is not null
-      and (job.state = 'executing' or job.stopping_at is not null)
+    select 'limit ' || unnest({prefix}.oban_lane_limits(lane))
+    from (
+      select job.lane from {prefix}.oban_jobs as job
+      where cast(:lane as text) is not null and job.lane is not null
+        and (job.state = 'executing' or job.stopping_at is not null)
+      order by job.lane
+      limit cast(:most as int)
+    ) as laned
   ) as each
   group by name
 )
@@ -177,30 +182,30 @@ left join lateral (
 order by bound.name
 
 -- name: jobs_ahead
--- How many available jobs of the same queue and lane stand before the job :id, counted to :most.
--- Indexes: oban_jobs_free_index, oban_jobs_lane_index.
-with own as materialized (
-  select id, queue, lane, priority, scheduled_at from {prefix}.oban_jobs
-  where id = cast(:id as bigint)
-)
+-- How many available jobs of :queue and :lane stand before :priority, :scheduled_at and :id, counted to
+-- :most. The place is given, and not looked up here: so the planner knows it, and reads the index in
+-- its order up to the bound. Indexes: oban_jobs_free_index, oban_jobs_lane_index.
 select count(*) as job_count
-from own
-cross join lateral (
+from (
   (
-    select job.id from {prefix}.oban_jobs as job
-    where own.lane is null and job.lane is null
-      and job.state = 'available' and job.attempt < job.max_attempts and job.queue = own.queue
-      and (job.priority, job.scheduled_at, job.id) < (own.priority, own.scheduled_at, own.id)
-    order by job.priority, job.scheduled_at, job.id
+    select id from {prefix}.oban_jobs
+    where cast(:lane as text) is null and lane is null
+      and state = 'available' and attempt < max_attempts and queue = cast(:queue as text)
+      and (priority, scheduled_at, id) < (
+        cast(:priority as int), cast(cast(:scheduled_at as text) as timestamp), cast(:id as bigint)
+      )
+    order by priority, scheduled_at, id
     limit cast(:most as int)
   )
   union all
   (
-    select job.id from {prefix}.oban_jobs as job
-    where job.lane = own.lane and job.lane is not null
-      and job.state = 'available' and job.attempt < job.max_attempts and job.queue = own.queue
-      and (job.priority, job.scheduled_at, job.id) < (own.priority, own.scheduled_at, own.id)
-    order by job.priority, job.scheduled_at, job.id
+    select id from {prefix}.oban_jobs
+    where lane = cast(:lane as text) and lane is not null
+      and state = 'available' and attempt < max_attempts and queue = cast(:queue as text)
+      and (priority, scheduled_at, id) < (
+        cast(:priority as int), cast(cast(:scheduled_at as text) as timestamp), cast(:id as bigint)
+      )
+    order by priority, scheduled_at, id
     limit cast(:most as int)
   )
 ) as before
