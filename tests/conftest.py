@@ -29,11 +29,14 @@ TABLES = (
     "oban_leaders",
     "oban_leases",
     "oban_limiters",
+    "oban_metrics",
+    "oban_metrics_mark",
     "oban_owned_queues",
     "oban_owners",
     "oban_partitions",
     "oban_producers",
     "oban_queue_intents",
+    "oban_stacks",
     "oban_unique",
 )
 #: Bytes of a table that is rather truncated than emptied row by row.

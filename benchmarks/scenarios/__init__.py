@@ -23,6 +23,7 @@ from benchmarks.scenarios.limited import (
     LimitsShared,
 )
 from benchmarks.scenarios.memory import Memory
+from benchmarks.scenarios.metered import Metered
 from benchmarks.scenarios.notifications import Notifications
 from benchmarks.scenarios.payload import PayloadHundredK, PayloadOneK
 from benchmarks.scenarios.priorities import Priorities
@@ -63,6 +64,7 @@ SCENARIOS: Sequence[Scenario] = (
     LimitsPartitions(),
     LimitsRate(),
     LimitsRates(),
+    Metered(),
     BulkMillion(),
     HistoryTenMillion(),
     Rescue(),

@@ -92,7 +92,16 @@ class ObanAdapter:
         own = {"limit": order.concurrency, **LIMITS.get(order.limits, {})}
         shared = {"shared": 100_000} if order.limits == "shared" else {}
         queues: dict[str, int | Mapping[str, Any]] = {QUEUE: own, **idle}
-        async with Oban(pool=order.dsn, queues=queues, pruner=pruner, limits=shared):
+        metrics: bool | Mapping[str, Any] | None = None if order.metrics is None else False
+        if order.metrics:
+            metrics = {"interval": order.metrics}
+        async with Oban(
+            pool=order.dsn,
+            queues=queues,
+            pruner=pruner,
+            limits=shared,
+            metrics=metrics,
+        ):
             ready()
             await asyncio.Event().wait()
 

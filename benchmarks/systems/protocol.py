@@ -65,6 +65,8 @@ class Order:
     #: Limits over all nodes that are never reached: `global`, `shared`, `rate`, and of 100
     #: partitions `partitions` and `rates`.
     limits: str = ""
+    #: Seconds between two times that metrics are kept; zero: none are. None is the default.
+    metrics: float | None = None
     #: Whether nodes are told of what is inserted.
     notify: bool = True
     #: How many more queues the worker has, all of them empty.

@@ -17,6 +17,7 @@
         ├── DatabaseUnavailable                 it could not be reached; nothing was done
         ├── OutcomeUnknown                      the connection broke while a change was on its way
         ├── DataRefused         (ValueError)    it does not accept one of the values sent
+        ├── TooSlow                             a question took longer than it was given
         └── Contended                           locks, deadlocks or other writers were in the way
             └── UniqueKeyBusy                   another transaction kept hold of a unique key
 
@@ -98,6 +99,10 @@ class OutcomeUnknown(DatabaseError):
 
 
 class DataRefused(DatabaseError, ValueError):
+    pass
+
+
+class TooSlow(DatabaseError):
     pass
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self, TypedDict, Unpack
 from psycopg_pool import AsyncConnectionPool
 
 from oban import configuration, instances, telemetry
-from oban.engines.base import Engine
+from oban.engines.base import Engine, Operation
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import (
     Beat,
@@ -23,32 +23,37 @@ from oban.engines.values import (
     Resigned,
     Resync,
     Signal,
+    StackAsked,
     Stop,
     UniqueLost,
 )
-from oban.errors import NotStarted
+from oban.errors import DatabaseError, NotStarted
 from oban.limits import Limits
 from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions, QueueOptions
 from oban.pool import open_pool
 from oban.queue_control import QueueControl
+from oban.running.broadcaster import Broadcaster
 from oban.running.children import Children, refuse_in_child
 from oban.running.control import Control
 from oban.running.executor import Executor
 from oban.running.heart import Heart
 from oban.running.leader import Leader
 from oban.running.listener import Listener
+from oban.running.meter import Meter
 from oban.running.places import Places
 from oban.running.producer import Producer, QueueInfo
 from oban.running.queues import Queues
 from oban.running.resources import Factory, check_factories
 from oban.running.solitude import Solitude
+from oban.running.stacks import stack_of
 from oban.running.stager import Stager
 from oban.running.threads import Threads
 from oban.vault import Vault
 from oban.worker.hooks import clean_hooks
 
 STAGER_LABEL = "oban stager"
+BROADCAST_LABEL = "oban broadcaster"
 #: Why nothing is heard while a node starts, or runs nothing.
 NOT_YET = "not listening yet"
 
@@ -75,8 +80,8 @@ class ObanOptions(TypedDict, total=False):
     scheduler: Mapping[str, Any] | None
     pruner: Mapping[str, Any] | None
     limits: Mapping[str, int | Mapping[str, Any]] | None
+    metrics: bool | Mapping[str, Any] | None
     # Later versions bring these; until then each takes only what means nothing.
-    metrics: object
     notifier: object
     dispatcher: object
 
@@ -114,6 +119,8 @@ class Oban(QueueControl):
         self.asked_to_stop: asyncio.Event | None = None
         #: Done when all is up.
         self.ready: asyncio.Future[None] | None = None
+        #: What is told to somebody just now; held here, so that it is not lost on the way.
+        self.telling: asyncio.Task[None] | None = None
         #: Why no notifications are heard, None while they are.
         self.hearing: str | None = NOT_YET
         #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
@@ -235,6 +242,7 @@ class Oban(QueueControl):
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())
                 await stack.enter_async_context(self.staging())
+                await stack.enter_async_context(self.broadcasting())
                 await stack.enter_async_context(self.producing())
             ready.set_result(None)
             await self.asked_to_stop.wait()
@@ -264,7 +272,10 @@ class Oban(QueueControl):
         That beat brings what was commanded of them, too.
         """
         leader = Leader(self.node, wanted=self.options.leads)
-        heart = Heart(self.engine, self.options, leader, self.executor.vault, self)
+        meter = Meter()
+        vault = self.executor.vault
+        heart = Heart(self.engine, self.options, leader, self, vault=vault, meter=meter)
+        self.executor.meter = meter if self.options.metrics.enabled else None
         solitude = Solitude(heart.beat, self.wake_queues)
         make = partial(self.make_producer, solitude, heart.is_believed_alive)
         grace = self.options.shutdown_grace_period
@@ -277,7 +288,33 @@ class Oban(QueueControl):
             yield
         finally:
             await heart.close()
-            self.heart = self.control = self.queues = None
+            self.heart = self.control = self.queues = self.executor.meter = None
+
+    @asynccontextmanager
+    async def broadcasting(self) -> AsyncIterator[None]:
+        """While others are told of them, notes pass through who tells to who keeps them."""
+        keeper, heart = self.executor.meter, self.heart
+        if keeper is None or heart is None or not self.options.metrics.broadcast:
+            yield
+            return
+        session = self.engine.session(BROADCAST_LABEL)
+        self.executor.meter = Meter()
+        broadcaster = Broadcaster(
+            self.engine,
+            session,
+            self.options.scheduler,
+            heart.leader,
+            name=self.name,
+            meter=self.executor.meter,
+            keeper=keeper,
+            queue_loops=self.queue_loops,
+        )
+        try:
+            async with background(broadcaster.run()):
+                yield
+        finally:
+            broadcaster.pass_on()
+            await session.close()
 
     @asynccontextmanager
     async def producing(self) -> AsyncIterator[None]:
@@ -368,6 +405,8 @@ class Oban(QueueControl):
                     self.control.obey(signal)
             case UniqueLost(job_id) if self.is_leader:  # all hear it, one tells
                 telemetry.execute("oban.job.unique_lost", {"job_id": job_id})
+            case StackAsked(job_id):
+                self.tell_stack(job_id)
             case Deaf(reason):
                 self.hearing = reason
                 telemetry.execute("oban.signals.deaf", {"reason": reason})
@@ -378,6 +417,17 @@ class Oban(QueueControl):
                 for producer in self.queue_loops():
                     producer.suspect()
                 self.wake_queues()
+
+    def tell_stack(self, job_id: int) -> None:
+        """Tell whoever asks where the code of a job is, if it runs here."""
+        for producer in self.queue_loops():
+            if (run := producer.slots.run_of(job_id)) is not None:
+                operation = self.engine.tell_stack(job_id, self.node, stack_of(run))
+                self.telling = asyncio.create_task(self.answer(operation))
+
+    async def answer(self, operation: Operation[None]) -> None:
+        with suppress(DatabaseError):  # whoever asks has seen nothing, and asks again
+            await self.engine.execute(operation)
 
     def wake_queues(self) -> None:
         if self.queues:

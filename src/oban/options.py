@@ -260,6 +260,23 @@ class SchedulerOptions(Part):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsOptions(Part):
+    """Counts of what has ended and how long it took: kept in the database, told to others."""
+
+    path: ClassVar[str] = "metrics."
+    switch: ClassVar[Mapping[bool, Mapping[str, object]]] = {
+        True: {"enabled": True, "broadcast": True},
+        False: {"enabled": False},
+    }
+
+    enabled: bool = True
+    #: How often what has ended is counted, and how long it took is written.
+    interval: Annotated[float, Range(0.05, 300)] = 5.0
+    #: Whether nodes of other packages, and their dashboards, are told as well.
+    broadcast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions(Part):
     """The pool of connections that enqueues and manages."""
 
@@ -287,7 +304,6 @@ class Options(Part):
     """What a whole `Oban` is told. Without queues it is a client: it runs nothing."""
 
     later: ClassVar[Mapping[str, object]] = {
-        "metrics": None,
         "notifier": None,
         "dispatcher": None,
     }
@@ -305,6 +321,7 @@ class Options(Part):
     lifeline: LifelineOptions = field(default_factory=LifelineOptions)
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
     pruner: PrunerOptions = field(default_factory=PrunerOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
     #: How long running jobs are waited for before they are stopped and given back.
     shutdown_grace_period: Annotated[float, Range(0, DAY)] = 15.0
     #: How long a cancelled job may go on before its task is cancelled.

@@ -49,6 +49,8 @@ class Part:
     path: ClassVar[str] = ""
     #: The option that a bare value stands for.
     shorthand: ClassVar[str | None] = None
+    #: The tables that true and false stand for.
+    switch: ClassVar[Mapping[bool, Mapping[str, object]]] = {}
     #: Options that come in later versions, each with the value that means nothing.
     later: ClassVar[Mapping[str, object]] = {}
 
@@ -79,10 +81,13 @@ def parse(part: type[P], path: str, given: object) -> P:
     """Build `part` from a table, or from the bare value it has a shorthand for."""
     if isinstance(given, part):
         return given
+    if isinstance(given, bool) and part.switch:
+        given = part.switch[given]
     bare = isinstance(given, str | int | float) and not isinstance(given, bool)
     table = {part.shorthand: given} if part.shorthand and bare else given
     if not isinstance(table, Mapping):
         short = f"a {part.shorthand} or " if part.shorthand else ""
+        short = f"true, false or {short}" if part.switch else short
         raise InvalidOption(
             f"{path.rstrip('.')} is {given!r:.80}; it is {short}a table of {', '.join(rules(part))}"
         )
@@ -167,7 +172,8 @@ class Rule:
 
     def __str__(self) -> str:
         if isinstance(self.kind, type) and issubclass(self.kind, Part):
-            return f"a table of {', '.join(rules(self.kind))}"
+            switch = "true, false or " if self.kind.switch else ""
+            return f"{switch}a table of {', '.join(rules(self.kind))}"
         if self.kind is bool:
             return "true or false"
         assert self.range is not None

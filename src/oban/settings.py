@@ -23,6 +23,15 @@ class ProgramOptions(Part):
     cron_paths: tuple[str, ...] = ()
 
 
+def is_part(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Part)
+
+
+def switch_of(kind: object) -> Mapping[bool, Mapping[str, object]]:
+    """The tables that true and false stand for."""
+    return kind.switch if isinstance(kind, type) and issubclass(kind, Part) else {}
+
+
 #: Every key, and the part it is an option of.
 KEYS: Final[Mapping[str, type[Part]]] = {
     part.path + name: part
@@ -42,7 +51,7 @@ CODE: Final = frozenset({"name", "resources", "hooks"})
 VARIABLES: Final[Mapping[str, str]] = {
     f"OBAN_{key.upper()}": key
     for key, rule in RULES.items()
-    if key not in CODE and not (isinstance(rule.kind, type) and issubclass(rule.kind, Part))
+    if key not in CODE and (switch_of(rule.kind) or not is_part(rule.kind))
 }
 #: Options that are tables of what goes together, and so are one value: something in them has no
 #: default.
@@ -50,7 +59,7 @@ WHOLE: Final = frozenset(
     name
     for part in (QueueOptions, LimitOptions)
     for name, rule in rules(part).items()
-    if isinstance(rule.kind, type) and issubclass(rule.kind, Part) and rule.kind.requires()
+    if is_part(rule.kind) and rule.kind.requires()
 )
 #: How alike a name must be to a known one to be taken for a mistake, out of 1.
 NEAR: Final = 0.8
@@ -102,6 +111,9 @@ def settings(source: str, table: Mapping[str, object], text: str = "") -> Iterat
         elif path[0] in COUNTS and len(path) == 2 and not isinstance(value, Mapping):
             limit = (*path, COUNTS[path[0]])
             yield Setting(source, limit, value, written=path[-1], text=text)
+        elif isinstance(value, bool) and len(path) == 1 and (switch := switch_at(path[0])):
+            for name, inner in switch[value].items():
+                yield Setting(source, (*path, name), inner, written=path[-1], text=text)
         else:
             yield Setting(source, path, value, written=path[-1], text=text)
 
@@ -109,6 +121,10 @@ def settings(source: str, table: Mapping[str, object], text: str = "") -> Iterat
 def is_whole(path: Sequence[str]) -> bool:
     """Whether what stands there is not taken apart: `queues.NAME.rate_limit`."""
     return len(path) == 3 and path[0] in COUNTS and path[-1] in WHOLE
+
+
+def switch_at(key: str) -> Mapping[bool, Mapping[str, object]]:
+    return switch_of(RULES[key].kind) if key in RULES else {}
 
 
 def from_file(path: Path | None, cwd: Path, notices: list[str]) -> Iterator[Setting]:
@@ -189,7 +205,7 @@ def read(source: str, key: str, text: str) -> object:
     kind = RULES[key].kind if key in RULES else str
     if get_origin(kind) is tuple:
         return tuple(item.strip() for item in text.split(","))
-    if kind is bool:
+    if kind is bool or switch_of(kind):
         return SWITCHES.get(text.strip().lower(), text)
     try:
         return kind(text.strip()) if kind in (int, float) else text.strip()

@@ -12,6 +12,7 @@ from oban.configuration import EMBEDDED, Configuration, load, mask_dsn
 from oban.errors import ConfigurationError, InvalidOption
 from oban.options import (
     LimitOptions,
+    MetricsOptions,
     Options,
     PoolOptions,
     QueueOptions,
@@ -133,6 +134,7 @@ class TestWhereFrom:
             worker_modules=("app.workers",),
             process_pool_size=4,
             resources={"http": "app.resources:http"},
+            metrics=MetricsOptions(enabled=False),
             stager=StagerOptions(interval=0.5),
             queues={
                 "default": QueueOptions(limit=10),
@@ -167,6 +169,7 @@ class TestWhereFrom:
             "OBAN_WORKER_MODULES": "app.workers",
             "OBAN_LEADERSHIP": "no",
             "OBAN_PROCESS_POOL_SIZE": "4",
+            "OBAN_METRICS": "true",
         }
         found = load(environ=environ, cwd=tmp_path)
         assert found.dsn == SECRET
@@ -182,6 +185,7 @@ class TestWhereFrom:
             queues={"default": QueueOptions(limit=10), "mailers": QueueOptions()},
             limits={"openai": LimitOptions(global_limit=4)},
             encryption_keys=("one", "two"),
+            metrics=MetricsOptions(broadcast=True),
         )
         assert found.pool == PoolOptions(
             min_size=2, max_size=20, timeout=3, max_lifetime=300, max_idle=60, check=True
@@ -189,6 +193,18 @@ class TestWhereFrom:
         assert (found.cron_modules, found.cron_paths) == (("app.a", "app.b"), ("crons",))
         assert set(found.sources.values()) == set(environ) == set(VARIABLES)
         assert found.notices == ()
+
+    def test_true_and_false_stand_for_what_they_say_of_a_table(self, write: Write) -> None:
+        path = write("[metrics]\ninterval = 2\nbroadcast = true")
+        assert load(path, {}).options.metrics == MetricsOptions(interval=2, broadcast=True)
+        off = load(path, {"OBAN_METRICS": "off"}).options.metrics
+        assert off == MetricsOptions(enabled=False, interval=2, broadcast=True)
+        on = load(write("metrics = false"), {"OBAN_METRICS": "on"}).options.metrics
+        assert on == MetricsOptions(broadcast=True)
+        with pytest.raises(
+            ConfigurationError, match="it is true, false or a table of enabled, int"
+        ):
+            load(write("metrics = 5"), {})
 
     def test_arguments_arrive_as_values_or_as_text(self, tmp_path: Path) -> None:
         arguments = {"queues": "default:4", "pool_min_size": 2, "cron_modules": ["a"], "node": None}

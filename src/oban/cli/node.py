@@ -22,6 +22,7 @@ from oban.cli.signals import StopSignals
 from oban.cli.vitals import Observer
 from oban.cli.watchdog import Watchdog
 from oban.cli.watching import Watched, watch
+from oban.cli.web import serving
 from oban.errors import ObanError
 from oban.lookup import WorkerFinder
 from oban.oban import Oban
@@ -107,7 +108,8 @@ async def run_on(
         announcer.tell("oban.node.start", banner(told), **told)
         for override in commanded:
             announcer.warn(override)
-    await asked_or_over(signals, oban)
+    async with serving(oban, watched.web):
+        await asked_or_over(signals, oban)
     observer.stopping = True
     await stop(oban, signals, announcer)
     watchdog.code = 0

@@ -1,5 +1,6 @@
 """The options that many commands share, and what they make of the configuration."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -88,6 +89,15 @@ def parse_rate(text: str) -> dict[str, float]:
             f"--rate-limit is {text!r}; it is how many jobs may start within how many seconds, "
             "as in 60/60"
         ) from None
+
+
+LENGTHS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def parse_length(text: str) -> int | None:
+    """`90s`, `30m`, `2h` or `1d` in seconds, None for anything else."""
+    length = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    return int(length[1]) * LENGTHS[length[2]] if length else None
 
 
 WAYS: Final = (

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -21,6 +21,7 @@ from oban.cli.options import (
     PrefixOption,
     RateLimitOption,
     configure,
+    parse_length,
     parse_rate,
 )
 from oban.cli.queue_table import command_table, document, queue_table
@@ -35,7 +36,6 @@ queues = typer.Typer(
     no_args_is_help=True,
 )
 
-LENGTHS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE", show_default=False)]
 MaybeQueue = Annotated[str | None, typer.Argument(metavar="QUEUE", show_default=False)]
@@ -234,8 +234,8 @@ def one_or_all(queue: str | None, every: bool) -> str:
 def parse_until(text: str | None) -> datetime | timedelta | None:
     if text is None:
         return None
-    if length := re.fullmatch(r"(\d{1,9})([smhd])", text):
-        return timedelta(seconds=int(length[1]) * LENGTHS[length[2]])
+    if (length := parse_length(text)) is not None:
+        return timedelta(seconds=length)
     try:
         moment = datetime.fromisoformat(text)
         # A person at a terminal means the time of this machine.

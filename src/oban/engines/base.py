@@ -10,17 +10,26 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from oban.engines.facts import JobFacts
 from oban.engines.values import (
     Aspect,
     Beat,
+    CensusCount,
+    Channel,
     Commandable,
+    Counted,
+    Cursor,
     DueSlots,
     Intent,
     JobCount,
     JobFilter,
+    JobPage,
+    JobSearch,
     Keep,
     KnownProducer,
     LastSlot,
+    MetricFilter,
+    Outlook,
     Place,
     ProducerIdentity,
     Report,
@@ -30,11 +39,14 @@ from oban.engines.values import (
     Sighting,
     Signal,
     Staged,
+    Times,
+    ToldStack,
     Traits,
     Turn,
 )
 from oban.job import Job
 from oban.limits import LimitInfo, Limits, Partition, QueueLimits
+from oban.metrics import Scale, Series, Stat
 from oban.outcome import Ack, AttemptKey
 
 T = TypeVar("T")
@@ -126,12 +138,80 @@ class Engine(Protocol):
         """The ids that `search` would find, without reading the jobs."""
         ...
 
+    def browse(
+        self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = ...
+    ) -> Operation[JobPage]:
+        """A page of jobs, in the order of their state.
+
+        Available: as they are claimed. Scheduled and retryable: the soonest first. Executing and
+        finished: the last that began, or ended, first. Else those with the greatest id first. Looks
+        at about `window` jobs and no more, so that it takes as long however rare those are that
+        match; a page may hold less than `limit`, or nothing, and yet have a next one.
+        """
+        ...
+
+    def browse_ids(
+        self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = ...
+    ) -> Operation[tuple[list[int], Cursor | None]]:
+        """The ids on a page, and where the next one begins."""
+        ...
+
+    def count_matching(self, wanted: JobSearch, most: int) -> Operation[int]:
+        """How many jobs match; counts to `most` and no further. May read every job."""
+        ...
+
+    def census(self) -> Operation[list[CensusCount]]:
+        """How many jobs of each worker each queue has in each state. Reads every job."""
+        ...
+
+    def estimate(self) -> Operation[dict[str, int]]:
+        """About how many jobs are in each state, at once however many there are."""
+        ...
+
+    def within(self, operation: Operation[T], seconds: float) -> Operation[T]:
+        """The same, of which no statement takes longer: then it is `TooSlow`."""
+        ...
+
+    def ask_stack(self, job_id: int) -> Operation[datetime]:
+        """Ask the node that runs the job where its code is; it answers by `tell_stack`. When."""
+        ...
+
+    def tell_stack(self, job_id: int, node: str, stack: str) -> Operation[None]: ...
+
+    def told_stack(self, job_id: int) -> Operation[ToldStack | None]:
+        """What was told of the job in the last minute."""
+        ...
+
     def lags(self, queues: Sequence[str]) -> Operation[dict[str, float]]:
         """How many seconds the oldest available job of each queue has waited, if there is one."""
         ...
 
     def counts(self) -> Operation[list[JobCount]]:
         """How many jobs each queue has in each state. Reads every job: slow on large tables."""
+        ...
+
+    def metrics(self, by: str, scale: Scale, wanted: MetricFilter) -> Operation[list[Series]]:
+        """What ended of late, as it was kept: the first groups by what ended, the rest as `*`.
+
+        All over the same points, the newest of which is not over yet.
+        """
+        ...
+
+    def stats(
+        self, path: Sequence[str], since: float | None, wanted: MetricFilter, patience: float
+    ) -> Operation[list[Stat]]:
+        """The jobs of the table by what `path` leads to; of these the groups with most jobs.
+
+        Of those inserted within `since` seconds, or all. Reads every job: raises `TooSlow` when
+        that takes longer than `patience` seconds.
+        """
+        ...
+
+    def explain(self, identity: int) -> Operation[JobFacts | None]:
+        """What tells why the job does not run, or how it ended; None when there is none.
+
+        A few short reads, however many jobs and nodes there are.
+        """
         ...
 
     def known_producers(self) -> Operation[list[KnownProducer]]:
@@ -219,6 +299,10 @@ class Engine(Protocol):
         """
         ...
 
+    def pause_entry(self, name: str, entry: str, *, paused: bool) -> Operation[bool]:
+        """Let the slots of a cron entry pass without a job, or no longer; whether there is one."""
+        ...
+
     def last_slots(self, name: str) -> Operation[list[LastSlot]]: ...
 
     def rescue(
@@ -264,6 +348,28 @@ class Engine(Protocol):
         self, kept: Sequence[Keep], limit: int, *, spared: Sequence[int] = ()
     ) -> Operation[list[int]]:
         """What `prune` would delete."""
+        ...
+
+    def count(self, until: Callable[[Outlook], float]) -> Operation[Counted]:
+        """Count for metrics the jobs that ended up to the time that `until` says.
+
+        Each that can be seen is counted once, whoever counts at the same time, or again.
+        """
+        ...
+
+    def add_times(self, node: str, times: Sequence[Times]) -> Operation[None]:
+        """Add to what is kept of how long attempts on this node took and waited."""
+        ...
+
+    def tend_metrics(self) -> Operation[bool]:
+        """Make the next hour and day of what is in them, and forget what is old.
+
+        Return whether there is more to do.
+        """
+        ...
+
+    def broadcast(self, channel: Channel, payloads: Sequence[str]) -> Operation[None]:
+        """Tell others; each payload is JSON and takes at most 7,900 bytes."""
         ...
 
     def forget_silent(self) -> Operation[int]:

@@ -5,7 +5,7 @@ import inspect
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,6 +20,7 @@ from oban.job import Job
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, RateLimited, Record, Snooze
 from oban.running.frames import workers_part
+from oban.running.meter import Meter, waiting_time
 from oban.running.places import Places
 from oban.running.run import Run, StopReason
 from oban.states import JobState
@@ -55,6 +56,8 @@ class Executor:
         self.hooks = tuple(hooks)
         #: The keys to arguments that are encrypted.
         self.vault = vault
+        #: Takes note of how long attempts take, while metrics are kept.
+        self.meter: Meter | None = None
 
     async def execute(self, run: Run) -> Ack:
         """Run the job and return how it ended.
@@ -102,6 +105,8 @@ class Executor:
         finally:
             # Not by token: a coroutine that is left lying may be closed in another context.
             CURRENT.set(outer)
+        if self.meter is not None:
+            self.meter.note(run.job, ack.state, time.monotonic_ns() - started)
         announce_end(run.job, ack, failure, started)
         return ack, None if failure is None else failure.error
 
@@ -331,6 +336,4 @@ def announce_end(job: Job, ack: Ack, failure: Failure | None, started: int) -> N
 
 def queue_time(job: Job) -> int:
     """Nanoseconds between the moment the job was due and its claim, by the database's clock."""
-    if job.attempted_at is None or job.scheduled_at is None:
-        return 0
-    return max(0, (job.attempted_at - job.scheduled_at) // timedelta(microseconds=1) * 1000)
+    return max(0, waiting_time(job.scheduled_at, job.attempted_at))

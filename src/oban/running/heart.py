@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,14 +14,18 @@ from oban.engines.values import Beat
 from oban.job import Job
 from oban.options import Options
 from oban.running.boot import Boot
+from oban.running.counter import Counter
 from oban.running.leader import Leader
 from oban.running.lifeline import Lifeline
 from oban.running.loop import Loop
 from oban.running.loop_watch import PATIENCE, LoopWatch
+from oban.running.meter import Meter
 from oban.running.occasional import OccasionalSession
+from oban.running.process import memory, version
 from oban.running.producer import Producer
 from oban.running.pruner import Pruner
 from oban.running.refresher import Refresher, Snapshot
+from oban.running.reporter import Reporter
 from oban.running.scheduler import Clock, Scheduler
 from oban.running.side_thread import SideThread
 from oban.vault import Vault
@@ -29,6 +34,7 @@ BEAT_LABEL: Final = "oban heartbeat"
 RESCUE_LABEL: Final = "oban lifeline"
 SCHEDULE_LABEL: Final = "oban scheduler"
 PRUNE_LABEL: Final = "oban pruner"
+METRICS_LABEL: Final = "oban metrics"
 #: Seconds that a beat waits for its answer at least.
 SHORTEST_PATIENCE: Final = 2.0
 #: Seconds that whoever waits for a beat waits at most.
@@ -56,7 +62,14 @@ class Heart:
     """
 
     def __init__(
-        self, engine: Engine, options: Options, leader: Leader, vault: Vault, body: Body
+        self,
+        engine: Engine,
+        options: Options,
+        leader: Leader,
+        body: Body,
+        *,
+        vault: Vault,
+        meter: Meter,
     ) -> None:
         self.engine = engine
         self.name = options.name
@@ -64,6 +77,8 @@ class Heart:
         self.lifeline_options = options.lifeline
         self.scheduler_options = options.scheduler
         self.pruner_options = options.pruner
+        self.metrics_options = options.metrics
+        self.meter = meter
         self.vault = vault
         self.leader = leader
         self.body = body
@@ -134,7 +149,13 @@ class Heart:
         self.taken_count += 1
         pulses = [producer.pulse() for producer in self.body.queue_loops()]
         self.uuids.update(pulse.identity.uuid for pulse in pulses)
-        facts = {"polling": self.body.hearing, "leader": self.leader.is_leader}
+        facts = {
+            "polling": self.body.hearing,
+            "leader": self.leader.is_leader,
+            "pid": os.getpid(),
+            "version": version(),
+            "memory": memory(),
+        }
         return Snapshot(self.taken_count, pulses, facts)
 
     def hear(self) -> None:
@@ -201,9 +222,24 @@ class Heart:
             hear=self.pass_on,
             observe=observe,
         )
+        reporter = Reporter(
+            self.engine,
+            OccasionalSession(self.engine.session(METRICS_LABEL)),
+            self.metrics_options,
+            self.leader.node,
+            self.meter,
+        )
+        counter = Counter(
+            self.engine,
+            OccasionalSession(self.engine.session(METRICS_LABEL)),
+            self.metrics_options,
+            self.leader,
+        )
         loops: list[Loop] = [self.refresher, lifeline]
         if self.leader.candidate is not None:
             loops += [scheduler, pruner]
+        if self.metrics_options.enabled:
+            loops += [reporter] if self.leader.candidate is None else [reporter, counter]
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.refresher.tick()
@@ -220,6 +256,9 @@ class Heart:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)  # a session serves one at a time
+            with contextlib.suppress(Exception):  # nobody waits for what it still had to tell
+                async with asyncio.timeout(SIGNING_OFF):
+                    await reporter.tell()
             if is_answered:
                 with contextlib.suppress(Exception):  # a record that stays is forgotten after a day
                     async with asyncio.timeout(SIGNING_OFF):

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
@@ -85,9 +86,7 @@ class Places:
 
     async def call_on_thread(self, definition: Definition, run: Run) -> Any:
         run.threaded = True
-        returned = await until_returned(
-            run, self.threads.submit(lambda: definition.call(run.given))
-        )
+        returned = await self.returned(run, lambda: definition.call(run.given))
         run.threaded = False
         if returned.error is not None:
             raise returned.error
@@ -102,11 +101,21 @@ class Places:
     async def on_thread(self, run: Run, work: Callable[[], Any]) -> Any:
         """A hook that is `def`. It holds its slot as code on a thread does."""
         threaded, run.threaded = run.threaded, True
-        returned = await until_returned(run, self.threads.submit(work))
+        returned = await self.returned(run, work)
         run.threaded = threaded
         if returned.error is not None:
             raise returned.error
         return returned.value
+
+    async def returned(self, run: Run, work: Callable[[], Any]) -> Returned:
+        def noted() -> Any:
+            run.thread_id = threading.get_ident()
+            try:
+                return work()
+            finally:
+                run.thread_id = None
+
+        return await until_returned(run, self.threads.submit(noted))
 
     async def call_in_child(
         self,

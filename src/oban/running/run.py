@@ -25,6 +25,8 @@ class Run:
     began: bool = True
     #: Whether its code is on a thread, which cannot be stopped from outside.
     threaded: bool = False
+    #: Which thread that is.
+    thread_id: int | None = None
     #: Whether it was to end while it was on a thread: what comes after that does not begin.
     overdue: bool = False
     #: The task that started it and outlives it, None where whoever runs the job awaits it himself.

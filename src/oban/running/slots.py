@@ -62,6 +62,9 @@ class Slots:
     def in_hand(self) -> list[AttemptKey]:
         return [*self.runs, *self.ahead.keys()]
 
+    def run_of(self, job_id: int) -> Run | None:
+        return next((run for key, run in self.runs.items() if key[0] == job_id), None)
+
     def running(self) -> list[int]:
         """The jobs that run; a copy, since threads that watch this process ask as well."""
         return sorted(identity for identity, _ in list(self.runs))

@@ -19,6 +19,9 @@ ID = "oban.telemetry.logger"
 
 WARNINGS = frozenset(
     {
+        "oban.broadcaster.outage",
+        "oban.counter.held",
+        "oban.counter.outage",
         "oban.job.bad_backoff",
         "oban.job.deadline",
         "oban.job.hook_failed",
@@ -33,6 +36,8 @@ WARNINGS = frozenset(
         "oban.refresher.late",
         "oban.refresher.outage",
         "oban.refresher.wedged",
+        "oban.reporter.dropped",
+        "oban.reporter.outage",
         "oban.scheduler.outage",
         "oban.scheduler.refused",
         "oban.scheduler.twins",

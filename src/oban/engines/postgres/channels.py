@@ -15,6 +15,7 @@ from oban.engines.values import (
     Inserted,
     Resigned,
     Signal,
+    StackAsked,
     Stop,
     Undecodable,
     UniqueLost,
@@ -37,10 +38,15 @@ class Channels:
     leader: str
     due: str
     control: str
+    prefix: str
 
     @classmethod
     def of(cls, prefix: str) -> "Channels":
-        return cls(*(f"{prefix}.oban_{name}" for name in NAMES))
+        return cls(prefix=prefix, **{name: f"{prefix}.oban_{name}" for name in NAMES})
+
+    def outward(self, name: str) -> str:
+        """A channel that others listen to, and we do not."""
+        return f"{self.prefix}.oban_{name}"
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -68,6 +74,8 @@ class Channels:
             return None
         if channel == self.control and "unique_lost" in message:
             return UniqueLost(int(message["unique_lost"]))
+        if channel == self.control and "stack" in message:
+            return StackAsked(int(message["stack"]))
         if channel == self.control:
             return Commanded(str(message["name"]), int(message.get("echo_count", 0)))
         action = message.get("action")

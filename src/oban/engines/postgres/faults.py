@@ -9,9 +9,10 @@ import psycopg
 from oban import errors
 
 LOCK_TIMEOUT: Final = "55P03"
+CANCELED: Final = "57014"
 #: Why somebody has waited in vain for a unique key.
 BUSY: Final = "another transaction has inserted or moved a job of that key and not ended yet"
-CONTENDED: Final = frozenset({"40001", "40P01", "55P03", "57014"})
+CONTENDED: Final = frozenset({"40001", "40P01", LOCK_TIMEOUT, CANCELED})
 #: The session is of no use any more, and the statement was not carried out: the server said so
 #: itself. 25006 is a server that became a read-only standby.
 UNAVAILABLE: Final = frozenset({"25006", "53300", "57P01", "57P03", "57P05"})
@@ -28,11 +29,13 @@ def translate(
     broken: bool,
     sent: bool,
     unique_keys: Callable[[], str] | None = None,
+    is_timed: bool = False,
 ) -> Exception:
     """Return the error of ours that says what `error` means.
 
     `broken` says that the connection cannot be used any more, `sent` that a change may have
-    reached the server by then, `unique_keys` what else than a row it may have waited for.
+    reached the server by then, `unique_keys` what else than a row it may have waited for,
+    `is_timed` that the server was asked to end it after a while.
     """
     if isinstance(error, UnicodeEncodeError):
         return errors.DataRefused(f"text that is not valid Unicode was refused: {error}")
@@ -44,6 +47,8 @@ def translate(
         return errors.DatabaseUnavailable(f"the database is not available: {text}")
     if state == LOCK_TIMEOUT and unique_keys:
         return errors.UniqueKeyBusy(f"{unique_keys()}: {BUSY}: {text}")
+    if state == CANCELED and is_timed:
+        return errors.TooSlow(f"it took too long, and was ended: {text}")
     if state in CONTENDED:
         return errors.Contended(f"the statement gave way to others: {text}")
     if state in MISSING_OBJECTS:

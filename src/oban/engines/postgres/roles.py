@@ -26,6 +26,8 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_unique": CHANGE,
         "oban_limiters": CHANGE,
         "oban_partitions": CHANGE,
+        "oban_metrics": CHANGE,
+        "oban_metrics_mark": CHANGE,
         "oban_migrations": "select",
     },
     "client": {
@@ -46,6 +48,8 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "oban_unique": "select",
         "oban_limiters": "select",
         "oban_partitions": "select",
+        "oban_metrics": "select",
+        "oban_metrics_mark": "select",
         "oban_migrations": "select",
     },
 }
@@ -74,6 +78,7 @@ def grant_statements(prefix: str, part: str, role: str) -> list[str]:
                 "oban_weight(jsonb)",
                 "oban_spent(jsonb, float8, float8, bigint)",
                 "oban_waiting_lanes(text, text, integer)",
+                "oban_merged_bins(jsonb, jsonb)",
                 CLAIM_LIMITED,
             )
         ]

@@ -25,7 +25,20 @@ Row = Sequence[Any]
 Rows = Sequence[Row]
 Steps = Generator["Statement", Rows, T]
 
-FILES: Final = ("jobs", "runs", "limits", "nodes", "cron", "history", "reads", "schema")
+FILES: Final = (
+    "jobs",
+    "runs",
+    "limits",
+    "nodes",
+    "cron",
+    "history",
+    "metrics",
+    "reads",
+    "browse",
+    "stacks",
+    "explain",
+    "schema",
+)
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 BLOCK: Final = re.compile(r"^-- (name|part): (\w+)$", re.MULTILINE)
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
@@ -77,6 +90,8 @@ class PostgresOperation(Operation[T_co]):
     repeatable: bool = False
     #: Names the unique keys that it may have to wait for, for who has waited in vain.
     unique_keys: Callable[[], str] | None = None
+    #: Whether the server ends what takes too long: then trying again would take as long.
+    is_timed: bool = False
 
 
 class Statements:

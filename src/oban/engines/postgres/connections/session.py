@@ -59,7 +59,11 @@ class PostgresSession:
         except (psycopg.Error, UnicodeEncodeError) as error:
             broken = connection.closed
             translated = translate(
-                error, broken=broken, sent=True, unique_keys=operation.unique_keys
+                error,
+                broken=broken,
+                sent=True,
+                unique_keys=operation.unique_keys,
+                is_timed=operation.is_timed,
             )
             done = not broken and not isinstance(translated, DatabaseUnavailable)
             raise translated from error

@@ -14,7 +14,12 @@ with given as materialized (
 ), rule as materialized (
   select distinct on (owned.queue, given.state)
     owned.queue, given.state, given.max_count,
-    timezone('UTC', statement_timestamp()) - given.max_age * interval '1 second' as cutoff
+    timezone('UTC', statement_timestamp()) - given.max_age * interval '1 second' as cutoff,
+    timezone('UTC', coalesce((
+      select greatest(counted_to, statement_timestamp() - interval '10 minutes')
+      from {prefix}.oban_metrics_mark
+      where looked_at > statement_timestamp() - interval '10 minutes'
+    ), 'infinity')) as counted_to
   from {prefix}.oban_owned_queues as owned
   join given on given.queue = owned.queue or given.queue is null
   order by owned.queue, given.state, given.queue nulls last
@@ -43,6 +48,7 @@ with given as materialized (
     select job.id from {prefix}.oban_jobs as job
     where job.state = 'completed' and job.queue = rule.queue
       and job.completed_at <= greatest(rule.cutoff, surplus.ended_at)
+      and job.completed_at <= rule.counted_to
       and (
         job.completed_at <= rule.cutoff
         or job.completed_at < surplus.ended_at
@@ -80,6 +86,7 @@ with given as materialized (
     select job.id from {prefix}.oban_jobs as job
     where job.state = 'cancelled' and job.queue = rule.queue and job.stopping_at is null
       and job.cancelled_at <= greatest(rule.cutoff, surplus.ended_at)
+      and job.cancelled_at <= rule.counted_to
       and (
         job.cancelled_at <= rule.cutoff
         or job.cancelled_at < surplus.ended_at
@@ -117,6 +124,7 @@ with given as materialized (
     select job.id from {prefix}.oban_jobs as job
     where job.state = 'discarded' and job.queue = rule.queue
       and job.discarded_at <= greatest(rule.cutoff, surplus.ended_at)
+      and job.discarded_at <= rule.counted_to
       and (
         job.discarded_at <= rule.cutoff
         or job.discarded_at < surplus.ended_at

@@ -1,0 +1,85 @@
+"""The counter: counts the jobs that have ended, for the metrics that are kept."""
+
+import time
+from typing import Final
+
+from oban import telemetry
+from oban.engines.base import Engine, Session
+from oban.engines.values import Outlook
+from oban.options import MetricsOptions
+from oban.running.horizon import Horizon
+from oban.running.leader import Leader
+from oban.running.loop import Loop
+
+#: Seconds between two steps while there is more to count.
+BREATH: Final = 0.05
+#: Seconds for which a transaction that has not ended may hold counting up.
+MOST_HELD: Final = 600.0
+#: Seconds of history that one step counts: at first, at least and at most.
+FIRST_SPAN: Final = 60.0
+SHORTEST_SPAN: Final = 5.0
+LONGEST_SPAN: Final = 6 * 3_600.0
+#: Jobs that one step should rather not pass.
+MANY: Final = 100_000
+#: Seconds between two looks at what has become old.
+TENDING: Final = 60.0
+#: While nothing ends it looks so much less often.
+IDLE: Final = 2
+
+
+class Counter(Loop):
+    """Runs on every node that may lead, and acts on the one that does.
+
+    Two at once count each job once: the database keeps how far they are.
+    """
+
+    name = "oban.counter"
+
+    def __init__(
+        self, engine: Engine, session: Session, options: MetricsOptions, leader: Leader
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        self.session = session
+        self.options = options
+        self.leader = leader
+        self.horizon = Horizon()
+        self.span = FIRST_SPAN
+        #: Up to when there is something to count, by the last look.
+        self.reach = 0.0
+        #: Whether the transaction that holds counting up was told of.
+        self.is_told = False
+        self.tended_at = -TENDING
+
+    async def tick(self) -> float:
+        """Count one stretch of time; return seconds to rest, few while there is more."""
+        if not self.leader.is_leader:
+            self.horizon = Horizon()  # who led meanwhile knows nothing of what was seen here
+            return self.options.interval
+        counted = await self.session.execute(self.engine.count(self.until))
+        self.adapt(counted.finished)
+        if counted.counted_to < self.reach:
+            return BREATH
+        if time.monotonic() - self.tended_at >= TENDING:
+            if await self.session.execute(self.engine.tend_metrics()):
+                return BREATH
+            self.tended_at = time.monotonic()
+        return self.options.interval * (1 if counted.finished else IDLE)
+
+    def until(self, outlook: Outlook) -> float:
+        """Up to when to count now."""
+        horizon = self.horizon.look(outlook.at, outlook.writers)
+        oldest = outlook.at - MOST_HELD
+        is_held = horizon < oldest and self.horizon.held_for() >= MOST_HELD
+        if is_held and not self.is_told:
+            metadata = {"seconds": round(self.horizon.held_for(), 3)}
+            telemetry.execute("oban.counter.held", metadata)
+        self.is_told = is_held
+        self.reach = max(horizon, oldest)
+        return min(self.reach, outlook.counted_to + self.span)
+
+    def adapt(self, finished: int) -> None:
+        if finished > MANY:
+            self.span = max(SHORTEST_SPAN, self.span / 2)
+        elif finished < MANY / 4:
+            self.span = min(LONGEST_SPAN, self.span * (2 if finished else 8))
