@@ -69,9 +69,9 @@ async def test_others_are_told_when_that_is_asked_for(
     client: Oban, running: Running, oban_dsn: str
 ) -> None:
     options = {"metrics": {"broadcast": True, "interval": 0.1}, "node": "here"}
+    listening = asyncio.create_task(heard(oban_dsn, 4.0))
+    await asyncio.sleep(0.3)
     async with running(queues={"told": 3}, **options) as oban:
-        listening = asyncio.create_task(heard(oban_dsn, 3.0))
-        await asyncio.sleep(0.3)
         for job in await client.enqueue_many(Told.new() for _ in range(10)):
             await reached(oban, job, "completed")
         found = await listening

@@ -189,6 +189,7 @@ class Table(Teller):
         self.at, self.counted_to = 100_000.0, 100_000.0
         self.writers: frozenset[str] = frozenset()
         self.steps: list[float] = []
+        self.is_quiet = False
 
     async def execute(self, operation: Any) -> Any:
         if operation is None:
@@ -209,10 +210,18 @@ class Counting(Verbs):
 def counter(table: Table) -> Counter:
     leader = Leader("node", wanted=True)
     leader.until = float("inf")
-    return Counter(Counting(), table, MetricsOptions(), leader)  # type: ignore[arg-type]
+    counting = Counter(
+        Counting(),  # type: ignore[arg-type]
+        table,
+        MetricsOptions(),
+        leader,
+        is_quiet=lambda: table.is_quiet,
+    )
+    counting.is_first = False
+    return counting
 
 
-@pytest.mark.parametrize(("per_second", "longest"), [(0, 3_600), (30, 3_600), (20_000, 60)])
+@pytest.mark.parametrize(("per_second", "longest"), [(0, 21_600), (1, 21_600), (20_000, 60)])
 async def test_a_backlog_is_counted_in_steps_that_fit_it(per_second: float, longest: float) -> None:
     table = Table(per_second)
     table.at += 6 * 3_600
@@ -223,6 +232,19 @@ async def test_a_backlog_is_counted_in_steps_that_fit_it(per_second: float, long
     assert table.counted_to == table.at - 1
     assert max(table.steps) <= longest
     assert max(table.steps) >= min(longest, 60)
+
+
+async def test_while_nothing_ends_every_other_look_is_left_out() -> None:
+    table = Table(0)
+    counting = counter(table)
+    await counting.tick()
+    table.is_quiet = True
+    for _ in range(10):
+        await counting.tick()
+    assert len(table.steps) == 6
+    table.is_quiet = False
+    await counting.tick()
+    assert len(table.steps) == 7
 
 
 async def test_a_transaction_that_does_not_end_holds_it_up_for_ten_minutes_and_is_told_of(

@@ -1,6 +1,7 @@
 """The counter: counts the jobs that have ended, for the metrics that are kept."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from oban import telemetry
@@ -18,31 +19,43 @@ MOST_HELD: Final = 600.0
 #: Seconds of history that one step counts: at first, at least and at most.
 FIRST_SPAN: Final = 60.0
 SHORTEST_SPAN: Final = 5.0
-LONGEST_SPAN: Final = 6 * 3_600.0
+LONGEST_SPAN: Final = 21_600.0
 #: Jobs that one step should rather not pass.
 MANY: Final = 100_000
 #: Seconds between two looks at what has become old.
 TENDING: Final = 60.0
-#: While nothing ends it looks so much less often.
-IDLE: Final = 2
+#: Looks that are left out between two while nothing ends: other nodes may run jobs unknown here.
+LEFT_OUT: Final = 1
 
 
 class Counter(Loop):
     """Runs on every node that may lead, and acts on the one that does.
 
-    Two at once count each job once: the database keeps how far they are.
+    Two at once count each job once: the database keeps how far they are. It has a connection for as
+    long as there is more to count.
     """
 
     name = "oban.counter"
 
     def __init__(
-        self, engine: Engine, session: Session, options: MetricsOptions, leader: Leader
+        self,
+        engine: Engine,
+        session: Session,
+        options: MetricsOptions,
+        leader: Leader,
+        *,
+        is_quiet: Callable[[], bool],
     ) -> None:
         super().__init__()
         self.engine = engine
         self.session = session
         self.options = options
         self.leader = leader
+        #: Whether nothing has ended on this node of late.
+        self.is_quiet = is_quiet
+        #: How many looks may be left out; the first is, as a node that starts has better to do.
+        self.left_out = LEFT_OUT
+        self.is_first = True
         self.horizon = Horizon()
         self.span = FIRST_SPAN
         #: Up to when there is something to count, by the last look.
@@ -53,18 +66,36 @@ class Counter(Loop):
 
     async def tick(self) -> float:
         """Count one stretch of time; return seconds to rest, few while there is more."""
-        if not self.leader.is_leader:
-            self.horizon = Horizon()  # who led meanwhile knows nothing of what was seen here
+        if self.is_first or not self.leader.is_leader:
+            self.is_first = False
+            self.horizon = Horizon()  # who leads again knows nothing of what happened meanwhile
+            await self.session.close()
             return self.options.interval
-        counted = await self.session.execute(self.engine.count(self.until))
-        self.adapt(counted.finished)
-        if counted.counted_to < self.reach:
-            return BREATH
-        if time.monotonic() - self.tended_at >= TENDING:
-            if await self.session.execute(self.engine.tend_metrics()):
-                return BREATH
-            self.tended_at = time.monotonic()
-        return self.options.interval * (1 if counted.finished else IDLE)
+        if self.left_out and self.is_quiet():
+            self.left_out -= 1
+            return self.options.interval
+        is_more = False
+        try:
+            counted = await self.session.execute(self.engine.count(self.until))
+            self.adapt(counted.finished)
+            is_more = counted.counted_to < self.reach or await self.tend()
+        except Exception:
+            self.span = max(SHORTEST_SPAN, self.span / 4)  # it may have been too much to count
+            raise
+        finally:
+            if not is_more:
+                await self.session.close()
+        self.left_out = 0 if counted.finished else LEFT_OUT
+        return BREATH if is_more else self.options.interval
+
+    async def tend(self) -> bool:
+        """Look after what has become old, once in a while; whether there is more of it."""
+        if time.monotonic() - self.tended_at < TENDING:
+            return False
+        if await self.session.execute(self.engine.tend_metrics()):
+            return True
+        self.tended_at = time.monotonic()
+        return False
 
     def until(self, outlook: Outlook) -> float:
         """Up to when to count now."""
@@ -82,4 +113,4 @@ class Counter(Loop):
         if finished > MANY:
             self.span = max(SHORTEST_SPAN, self.span / 2)
         elif finished < MANY / 4:
-            self.span = min(LONGEST_SPAN, self.span * (2 if finished else 8))
+            self.span = min(LONGEST_SPAN, self.span * (2 if finished else 16))

@@ -229,11 +229,13 @@ class Heart:
             self.leader.node,
             self.meter,
         )
+        counting = self.engine.session(METRICS_LABEL)
         counter = Counter(
             self.engine,
-            OccasionalSession(self.engine.session(METRICS_LABEL)),
+            counting,
             self.metrics_options,
             self.leader,
+            is_quiet=self.meter.is_empty,
         )
         loops: list[Loop] = [self.refresher, lifeline]
         if self.leader.candidate is not None:
@@ -263,6 +265,7 @@ class Heart:
                 with contextlib.suppress(Exception):  # a record that stays is forgotten after a day
                     async with asyncio.timeout(SIGNING_OFF):
                         await self.sign_off(session)
+            await counting.close()
             await session.close()
 
     async def until_told(self, leave: asyncio.Event) -> None:

@@ -44,6 +44,9 @@ class Meter:
             with self.lock:
                 self.sketch()
 
+    def is_empty(self) -> bool:
+        return not (self.notes or self.sketches)
+
     def take(self) -> list[Times]:
         """All that was noted and is not taken yet."""
         with self.lock:
