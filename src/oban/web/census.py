@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from oban.engines.base import Engine
+from oban.engines.base import Engine, Operation
 from oban.engines.values import CensusCount
 from oban.errors import DatabaseError, TooSlow
+
+Read = Callable[[Operation[Any], float | None], Awaitable[Any]]
 
 #: A count is good for so many seconds, and for so many times as long as it took.
 LEAST_AGE: Final = 2.0
@@ -55,8 +57,10 @@ class Census:
 class CensusTaker:
     """Counts while somebody looks, and never for more than a twentieth of the time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, read: Read) -> None:
         self.engine = engine
+        #: Carries out a read within so many seconds.
+        self.read = read
         self.last: Census | None = None
         self.due_at = 0.0
         self.task: asyncio.Task[Census] | None = None
@@ -76,7 +80,7 @@ class CensusTaker:
     async def count(self) -> Census:
         began = time.monotonic()
         try:
-            counted = await self.engine.execute(self.engine.within(self.engine.census(), PATIENCE))
+            counted = await self.read(self.engine.census(), PATIENCE)
             self.last = Census.of(counted)
         except TooSlow:
             known = self.last or Census()
@@ -90,7 +94,7 @@ class CensusTaker:
         return self.last
 
     async def estimate(self) -> Census:
-        states = await self.engine.execute(self.engine.within(self.engine.estimate(), PATIENCE))
+        states = await self.read(self.engine.estimate(), None)
         return Census(states, is_estimate=True, taken_at=time.monotonic())
 
     async def close(self) -> None:

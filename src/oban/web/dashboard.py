@@ -36,7 +36,7 @@ class Dashboard:
         self.read_only = read_only
         self.redact = frozenset(redact)
         self.refresh = refresh
-        self.census = CensusTaker(oban.engine)
+        self.census = CensusTaker(oban.engine, self.read)
         self.templates = environment()
 
     async def close(self) -> None:
