@@ -18,8 +18,8 @@ LEAST_AGE: Final = 2.0
 SHARE: Final = 20
 #: Seconds that a count may take; what is larger is estimated.
 PATIENCE: Final = 10.0
-#: Seconds that a page waits for a count that runs.
-WAIT: Final = 0.05
+#: Seconds that a page waits for the first count.
+WAIT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +66,13 @@ class CensusTaker:
         self.task: asyncio.Task[Census] | None = None
 
     async def look(self) -> Census:
-        """The last count, which is seconds old; the first is waited for a moment."""
-        if time.monotonic() >= self.due_at and (self.task is None or self.task.done()):
+        """The last count, which is seconds old; only the first is waited for, a moment."""
+        if self.task is None or (self.task.done() and time.monotonic() >= self.due_at):
             self.task = asyncio.create_task(self.count())
-        if self.task is not None:
-            await asyncio.wait([self.task], timeout=WAIT if self.last else WAIT * 4)
         if self.last is not None:
             return self.last
-        if self.task is not None and self.task.done():
-            return self.task.result()
-        return await self.estimate()
+        await asyncio.wait([self.task], timeout=WAIT)
+        return self.task.result() if self.task.done() else await self.estimate()
 
     async def count(self) -> Census:
         began = time.monotonic()
