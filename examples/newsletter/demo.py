@@ -13,7 +13,7 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from psycopg_pool import AsyncConnectionPool
 from rich.console import Console
 
 from examples.newsletter import results, subscribers
+from examples.newsletter.dashboard import dashboard
 from examples.newsletter.display import Display, Picture, display
 from examples.newsletter.mail_server import MailServer
 from examples.newsletter.results import PREFIX, Report, Results
@@ -49,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ObanError, psycopg.Error, OSError) as error:
         console.print(str(error), style="red", markup=False)
         return 1
-    print_summary(console, outcome, is_embedded=options.dsn is None)
     if options.svg:
         export_svg(options.svg, picture, outcome, is_embedded=options.dsn is None)
     if options.json:
@@ -114,15 +114,22 @@ async def publish(
     async with (
         MailServer(options.delay) as mail,
         await Oban.create_pool(dsn) as pool,
-        Oban(pool=pool, prefix=PREFIX, queues=queues, shutdown_grace_period=5),
+        Oban(pool=pool, prefix=PREFIX, queues=queues, shutdown_grace_period=5) as oban,
+        dashboard(oban) as address,
     ):
+        console.print(f"The dashboard is at {address}", style="bold", highlight=False)
         os.environ["NEWSLETTER_SMTP"] = mail.address
         os.environ["NEWSLETTER_UNSUBSCRIBED"] = str(left)
         title = f"Issue {ISSUE} to {len(people)} subscribers, {options.limit} mails at a time"
         picture = Picture(title)
         with display(console, picture) as screen, announced(screen):
-            run = Run(pool, screen, folder)
-            return picture, await run.send(people, mail)
+            outcome = await Run(pool, screen, folder).send(people, mail)
+        print_summary(console, outcome, is_embedded=options.dsn is None)
+        if console.is_terminal and sys.stdin.isatty() and not options.json:
+            console.print(f"Look around at {address}; Ctrl-C ends.", style="bold", highlight=False)
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        return picture, outcome
 
 
 def end_on_terminate() -> None:

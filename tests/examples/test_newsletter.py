@@ -111,7 +111,8 @@ def test_the_times_are_those_of_the_rows(demo: Demo) -> None:
 
 def test_people_read_lines_and_a_table_where_there_is_no_terminal(demo: Demo) -> None:
     lines = demo.process.stderr.splitlines()
-    assert lines[0] == f"Issue 42 to {SUBSCRIBERS} subscribers, 10 mails at a time"
+    assert lines[0].startswith("The dashboard is at http://127.0.0.1:")
+    assert lines[1] == f"Issue 42 to {SUBSCRIBERS} subscribers, 10 mails at a time"
     table = {" ".join(words[:-1]): words[-1] for line in lines if (words := line.split()[:2])}
     for name in ("sent", "retried", "snoozed", "cancelled", "discarded"):
         assert table[name] == str(demo.results["mails"][name])

@@ -18,8 +18,9 @@ LEAST_AGE: Final = 2.0
 SHARE: Final = 20
 #: Seconds that a count may take; what is larger is estimated.
 PATIENCE: Final = 10.0
-#: Seconds that a page waits for the first count.
+#: Seconds that a page waits for the first count, or for one where the last is as old as this.
 WAIT: Final = 0.2
+STALE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,16 @@ class CensusTaker:
         self.task: asyncio.Task[Census] | None = None
 
     async def look(self) -> Census:
-        """The last count, which is seconds old; only the first is waited for, a moment."""
+        """The last count, seconds old; the first, and one after long, is waited for a moment."""
         if self.task is None or (self.task.done() and time.monotonic() >= self.due_at):
             self.task = asyncio.create_task(self.count())
-        if self.last is not None:
+            self.task.add_done_callback(told)
+        if self.last is not None and self.last.age < STALE:
             return self.last
         await asyncio.wait([self.task], timeout=WAIT)
-        return self.task.result() if self.task.done() else await self.estimate()
+        if self.task.done():
+            return self.task.result()
+        return self.last or await self.estimate()
 
     async def count(self) -> Census:
         began = time.monotonic()
@@ -98,3 +102,9 @@ class CensusTaker:
         if self.task is not None and not self.task.done():
             self.task.cancel()
             await asyncio.wait([self.task])
+
+
+def told(count: "asyncio.Task[Census]") -> None:
+    """What it failed with is told by the pages that waited for it, if any did."""
+    if not count.cancelled():
+        count.exception()
