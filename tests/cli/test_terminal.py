@@ -1,9 +1,10 @@
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from oban.cli.terminal import printable, relative
-from oban.phrases import counted, length_text, listed, moment_text
+from oban.phrases import counted, length_text, listed, moment_text, span_text
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 
@@ -22,6 +23,23 @@ NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 )
 def test_a_length_is_told_in_the_words_of_people(seconds: float, shown: str) -> None:
     assert length_text(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, ""),
+        (0.000_003, "3 µs"),
+        (0.012, "12 ms"),
+        (1.44, "1.4 s"),
+        (timedelta(seconds=125), "2 min"),
+        (math.inf, "∞"),
+    ],
+)
+def test_a_span_is_told_as_finely_as_it_is_short(
+    seconds: float | timedelta | None, shown: str
+) -> None:
+    assert span_text(seconds) == shown
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from oban import telemetry
 from oban.engines.base import Operation
 from oban.engines.values import MetricFilter
 from oban.errors import DatabaseUnavailable
+from oban.looking.census import CensusTaker
 from oban.metrics import Scale, Series, clean_dimension
 from oban.oban import Oban
 from oban.vault import is_sealed
 from oban.web.access import Role, User
-from oban.web.census import CensusTaker
 from oban.web.looks import environment
 
 T = TypeVar("T")

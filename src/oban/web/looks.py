@@ -1,15 +1,14 @@
 """How values look on a page: filters and globals of the templates."""
 
 import json
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from oban.job import Job
-from oban.phrases import length_text, moment_text
+from oban.phrases import moment_text, span_text
 from oban.states import JobState
 from oban.web.query import quoted
 
@@ -40,7 +39,7 @@ def environment() -> Environment:
         number=number,
         short=short,
         ago=ago,
-        span=length,
+        span=span_text,
         moment=moment_text,
         pretty=pretty,
         brief=brief,
@@ -74,24 +73,8 @@ def ago(at: datetime | None) -> str:
     distance = (at - datetime.now(UTC)).total_seconds()
     if abs(distance) < 1:
         return "now"
-    text = length(abs(distance), pieces=1)
+    text = span_text(abs(distance), pieces=1)
     return f"in {text}" if distance > 0 else f"{text} ago"
-
-
-def length(seconds: float | timedelta | None, pieces: int = 2) -> str:
-    """A span of time in its largest units: `3 µs`, `12 ms`, `1.4 s`, `2 min 5 s`, `3 d 4 h`."""
-    if seconds is None:
-        return ""
-    left = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
-    if not math.isfinite(left):
-        return "ever"
-    if left < 0.001:
-        return f"{max(0.0, left) * 1e6:.0f} µs"
-    if left < 1:
-        return f"{left * 1e3:.0f} ms"
-    if left < 10:
-        return f"{left:.1f} s" if pieces > 1 else f"{left:.0f} s"
-    return length_text(left, pieces)
 
 
 def pretty(value: object) -> str:
@@ -127,20 +110,3 @@ def when(job: Job) -> tuple[str, datetime | None]:
             return "since", job.scheduled_at
         case _:
             return "inserted", job.inserted_at
-
-
-def ended_at(job: Job) -> datetime | None:
-    return job.completed_at or job.cancelled_at or job.discarded_at
-
-
-def times(job: Job) -> dict[str, Any]:
-    """How long a job waited before its last attempt, and ran in it, in seconds."""
-    began, ended, due = job.attempted_at, ended_at(job), job.scheduled_at
-    if began is None:
-        return {"wait": None, "run": None}
-    run = (ended or datetime.now(UTC)) - began if ended or job.state == "executing" else None
-    wait = began - due if due is not None and due <= began else None
-    return {
-        "wait": None if wait is None else wait.total_seconds(),
-        "run": None if run is None else max(0.0, run.total_seconds()),
-    }

@@ -15,11 +15,11 @@ from starlette.routing import Route
 from oban.cron.expression import NICKNAMES
 from oban.engines.values import JobSearch, LastSlot, PathValue
 from oban.job import Job
+from oban.looking.moments import times
 from oban.periodic import Periodic, cron_of
 from oban.running.scheduler import build, entries_of
 from oban.web.access import Role
 from oban.web.dashboard import Dashboard, dashboard_of
-from oban.web.looks import times
 
 UNTOLD: Final = (
     cron_descriptor.FormatException,

@@ -17,11 +17,11 @@ from oban.errors import InvalidJob
 from oban.explaining import explain
 from oban.explanation import Explanation
 from oban.job import Job
+from oban.looking.moments import ended_at, times
 from oban.states import FINAL, JobState
 from oban.web.access import Role
 from oban.web.acting import ACTIONS
 from oban.web.dashboard import Dashboard, dashboard_of
-from oban.web.looks import ended_at, times
 
 #: Runs of the same worker beside a job.
 NEIGHBOURS: Final = 40

@@ -8,10 +8,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from oban.engines.values import Cursor, JobPage
+from oban.looking.census import Census
+from oban.looking.moments import times
 from oban.states import JobState
-from oban.web.census import Census
 from oban.web.dashboard import dashboard_of
-from oban.web.looks import times, when
+from oban.web.looks import when
 from oban.web.query import FIELDS, parse, quoted
 
 STATES: Final = frozenset(map(str, JobState))

@@ -1,7 +1,7 @@
 """Queues: what each does on each node, what was commanded of it, and the limits they share."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -12,59 +12,13 @@ from starlette.routing import Route
 
 from oban.engines.values import Intent
 from oban.errors import InvalidOption
+from oban.looking.queues import QueueRow, queue_rows
 from oban.oban import Oban
 from oban.running.control import ASPECTS, newest
 from oban.running.producer import QueueInfo
 from oban.web.access import Role
 from oban.web.dashboard import Dashboard, dashboard_of
-from oban.web.looks import length
 from oban.web.pages.metrics import paces
-
-
-@dataclass(slots=True)
-class QueueRow:
-    """A queue over all nodes."""
-
-    name: str
-    counts: Mapping[str, int] = field(default_factory=dict)
-    #: What it does, by node.
-    infos: list[QueueInfo] = field(default_factory=list)
-    commands: list[Intent] = field(default_factory=list)
-    #: Seconds that the oldest available job has waited.
-    lag: float | None = None
-
-    @property
-    def living(self) -> list[QueueInfo]:
-        return [each for each in self.infos if each.meta["alive"]]
-
-    @property
-    def running(self) -> int:
-        return sum(len(each.running) for each in self.living)
-
-    @property
-    def limit(self) -> int:
-        return sum(each.limit for each in self.living)
-
-    @property
-    def state(self) -> str:
-        """In one word, what an operator should know."""
-        if not self.infos:
-            return "not run"
-        if not self.living:
-            return "silent"
-        paused = sum(each.paused for each in self.living)
-        return "paused" if paused == len(self.living) else "partly paused" if paused else "running"
-
-    @property
-    def limits(self) -> list[str]:
-        """Those that hold over all nodes, as the nodes have told."""
-        told = []
-        for each in self.living[:1]:
-            if limit := each.meta.get("global_limit"):
-                told.append(f"{limit:,} at once on all nodes")
-            if isinstance(rate := each.meta.get("rate_limit"), Mapping):
-                told.append(f"{rate.get('allowed'):,} in {length(rate.get('period'))}")
-        return told
 
 
 async def index(request: Request) -> Response:
@@ -86,15 +40,7 @@ async def rows(dashboard: Dashboard) -> list[QueueRow]:
     census = await dashboard.census.look()
     infos = await oban.list_queues()
     commands = await dashboard.read(engine.intents(oban.name))
-    found: dict[str, QueueRow] = {}
-    for name in sorted({*census.queues, *(each.queue for each in infos)}):
-        found[name] = QueueRow(name, census.queues.get(name, {}))
-    for info in infos:
-        found[info.queue].infos.append(info)
-    for command in commands:
-        for row in found.values():
-            if command.queue in (row.name, "*"):
-                row.commands.append(command)
+    found = queue_rows(census.queues, infos, commands)
     for name, lag in (await dashboard.read(engine.lags(list(found)))).items():
         found[name].lag = lag
     return list(found.values())

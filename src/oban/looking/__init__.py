@@ -1,0 +1,1 @@
+"""What is told of a system that runs, for whoever shows it: in a browser, or on a terminal."""
