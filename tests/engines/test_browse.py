@@ -171,6 +171,24 @@ async def test_what_happened_since_then_is_found(engine: PostgresEngine, jobs: l
     assert len(page.jobs) == len(jobs)
 
 
+@pytest.mark.parametrize("state", list(ENDED))
+async def test_what_ended_before_then_is_not_even_looked_at(
+    engine: PostgresEngine, jobs: list[Job], state: str
+) -> None:
+    """A window in which the older ones would have no place."""
+    since = NOW + timedelta(seconds=8)
+    late = [
+        job.id
+        for job in jobs
+        if job.state == state and (at := getattr(job, ENDED[state])) and at >= since
+    ]
+    assert 0 < len(late) < sum(job.state == state for job in jobs)
+    search = JobSearch(state=state, since=since)
+    page = await engine.execute(engine.browse(search, len(late) + 1, window=len(late) + 1))
+    assert sorted(job.id or 0 for job in page.jobs) == sorted(each or 0 for each in late)
+    assert page.next is None
+
+
 async def test_a_census_counts_all(engine: PostgresEngine, jobs: list[Job]) -> None:
     found = await engine.execute(engine.census())
     assert {(each.queue, each.worker, each.state): each.count for each in found} == {

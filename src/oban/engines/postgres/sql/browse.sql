@@ -251,9 +251,9 @@ from (
 order by is_match desc, priority, scheduled_at, id
 
 -- name: browse_ended
--- The same of those that ended as :state, the last that ended first. The same three times: a partial
--- index is only taken for a state that stands in the statement. Indexes: oban_jobs_completed_index,
--- oban_jobs_cancelled_index, oban_jobs_discarded_index.
+-- The same of those that ended as :state, the last that ended first, and none that ended before :since
+-- is looked at. The same three times: a partial index is only taken for a state that stands in the
+-- statement. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
 with recursive walk as (
   (
     select coalesce(
@@ -320,6 +320,10 @@ with recursive walk as (
       where cast(:state as text) = 'completed'
         and job.state = 'completed' and job.queue = stream.queue
         and (
+          cast(:since as float8) is null
+          or job.completed_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
+        )
+        and (
           cast(:moment as timestamp) is null
           or (
             job.completed_at <= cast(:moment as timestamp)
@@ -336,6 +340,10 @@ with recursive walk as (
       where cast(:state as text) = 'cancelled'
         and job.state = 'cancelled' and job.queue = stream.queue
         and (
+          cast(:since as float8) is null
+          or job.cancelled_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
+        )
+        and (
           cast(:moment as timestamp) is null
           or (
             job.cancelled_at <= cast(:moment as timestamp)
@@ -351,6 +359,10 @@ with recursive walk as (
       from {prefix}.oban_jobs as job
       where cast(:state as text) = 'discarded'
         and job.state = 'discarded' and job.queue = stream.queue
+        and (
+          cast(:since as float8) is null
+          or job.discarded_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
+        )
         and (
           cast(:moment as timestamp) is null
           or (
