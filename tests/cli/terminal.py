@@ -1,10 +1,12 @@
 """A command on a terminal of its own: what it prints there, and keys pressed when it asks."""
 
+import fcntl
 import os
 import pty
 import select
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +39,9 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self.screen, keys.encode())
 
+    def resize(self, width: int, height: int) -> None:
+        termios.tcsetwinsize(self.screen, (height, width))
+
     def exited(self) -> int:
         self.read()
         return self.process.wait(timeout=10)
@@ -44,10 +49,20 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *command: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+    *command: str | Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Iterator[Terminal]:
-    """Run a command whose three streams are a terminal that has colours."""
+    """Run a command whose three streams are a terminal that has colours.
+
+    With a size, it is also the one whose keys and changes of size become signals.
+    """
     screen, inner = pty.openpty()
+    sized = {"COLUMNS": "100"}
+    if size is not None:
+        sized = {}
+        termios.tcsetwinsize(screen, size[::-1])
     plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     process = subprocess.Popen(
         command,
@@ -55,8 +70,9 @@ def terminal(
         stdout=inner,
         stderr=inner,
         cwd=cwd,
-        env={**plain, "TERM": "xterm-256color", "COLUMNS": "100", **(env or {})},
+        env={**plain, "TERM": "xterm-256color", **sized, **(env or {})},
         start_new_session=True,
+        preexec_fn=None if size is None else take_terminal,
     )
     os.close(inner)
     try:
@@ -66,3 +82,7 @@ def terminal(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(screen)
+
+
+def take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

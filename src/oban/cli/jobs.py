@@ -1,4 +1,4 @@
-"""`oban jobs`: `list` and `show` are here, the others in files of their own."""
+"""`oban jobs`: `list`, `show` and `stack` are here, the others in files of their own."""
 
 import asyncio
 from dataclasses import asdict, replace
@@ -31,6 +31,7 @@ from oban.cli.options import (
     configure,
 )
 from oban.cli.stats import stats
+from oban.cli.tail import tail
 from oban.cli.terminal import print_json, printable, say, show
 from oban.configuration import Configuration
 from oban.engines.values import JobFilter, ToldStack
@@ -39,7 +40,7 @@ from oban.states import JobState
 
 jobs = typer.Typer(
     name="jobs",
-    help="List, show, count, retry, cancel and delete jobs.",
+    help="List, show, count, follow, retry, cancel and delete jobs.",
     no_args_is_help=True,
 )
 
@@ -159,5 +160,5 @@ def show_stack(
         show(Text(f"job {job_id} on {printable(told.node)}:", "bold"), Text(printable(told.stack)))
 
 
-for command in (stats, retry, cancel, delete):
+for command in (stats, tail, retry, cancel, delete):
     jobs.command()(command)

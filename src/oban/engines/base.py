@@ -128,6 +128,10 @@ class Engine(Protocol):
         """Tell the nodes that there are jobs in these queues."""
         ...
 
+    def now(self) -> Operation[datetime]:
+        """What time it is, by the database's clock."""
+        ...
+
     def get(self, ids: Sequence[int]) -> Operation[list[Job]]:
         """The jobs that exist among `ids`, in that order."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from oban.engines.postgres.jobs import in_order
@@ -14,6 +15,13 @@ from oban.job import Job
 
 
 class ReadVerbs(Verbs):
+    def now(self) -> PostgresOperation[datetime]:
+        def steps() -> Steps[datetime]:
+            ((now,),) = yield self.sql("now")
+            return datetime.fromtimestamp(now, UTC)
+
+        return PostgresOperation("now", steps, repeatable=True)
+
     def get(self, ids: Sequence[int]) -> PostgresOperation[list[Job]]:
         wanted = list(dict.fromkeys(ids))
 

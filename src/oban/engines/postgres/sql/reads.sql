@@ -1,3 +1,7 @@
+-- name: now
+-- The database's clock, in seconds since 1970.
+select cast(extract(epoch from statement_timestamp()) as float8) as now
+
 -- name: get_jobs
 -- The jobs among :ids, in no order. Index: the primary key.
 select {job_columns} from {prefix}.oban_jobs as job where job.id = any(cast(:ids as bigint[]))
