@@ -15,6 +15,7 @@ from oban.cli.queues import queues
 from oban.cli.start import start
 from oban.cli.status import status
 from oban.cli.tables import install, migrate, uninstall
+from oban.cli.top import top
 from oban.cli.version import version
 from oban.cli.web import web
 from oban.running.process import version as oban_version
@@ -39,6 +40,7 @@ app.command(rich_help_panel=DATABASE)(install)
 app.command(rich_help_panel=DATABASE)(migrate)
 app.command(rich_help_panel=DATABASE)(uninstall)
 app.command(rich_help_panel=LOOK_AFTER)(status)
+app.command(rich_help_panel=LOOK_AFTER)(top)
 app.command(rich_help_panel=LOOK_AFTER)(explain)
 app.add_typer(jobs, rich_help_panel=LOOK_AFTER)
 app.add_typer(queues, rich_help_panel=LOOK_AFTER)
@@ -66,6 +68,7 @@ def oban(
     oban start --queues default:10    run jobs there
     oban jobs list --state retryable  see what failed and is tried again
     oban queues pause mailers         pause a queue on all nodes
+    oban top                          watch nodes, queues and what runs
     oban explain 42                   see why a job does not run
     oban web                          see and do all that in a browser
     """
