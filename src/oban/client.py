@@ -20,6 +20,7 @@ from oban.bell import Bell
 from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
 from oban.engines.values import JobFilter, MetricFilter, Retried, ToldStack
+from oban.enqueueing import Enqueueing
 from oban.errors import InvalidJob, InvalidOption
 from oban.explaining import explain
 from oban.explanation import Explanation
@@ -78,11 +79,12 @@ class Client:
         if conn is not None or is_inline():
             (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
             return inserted
-        refuse_unimportable([require_job(job)])
-        (job,) = self.sealed([job])
-        if job.unique is not None:  # which may have to wait for its key: others need not
-            return (await self.insert([job], notify))[0]
-        return await self.sharing.enqueue(job, notify=notify)
+        with Enqueueing([require_job(job)]) as under_way:
+            refuse_unimportable(under_way.jobs)
+            (job,) = self.sealed(under_way.jobs)
+            if job.unique is not None:  # which may have to wait for its key: others need not
+                return under_way.end(await self.insert([job], notify))[0]
+            return under_way.end([await self.sharing.enqueue(job, notify=notify)])[0]
 
     def sealed(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """As they are to be stored. Raises InvalidJob where a key is missing for that."""
@@ -108,11 +110,13 @@ class Client:
     ) -> list[Job]:
         """Insert all jobs or none; return them in order with the database's values."""
         wanted = flatten(jobs)
-        if is_inline():
-            return await self.run_inline(wanted)
         if not wanted and conn is None:
             return []
-        return await self.engine.execute(self.insertion(wanted, notify, conn), conn)
+        with Enqueueing(wanted) as under_way:
+            if is_inline():
+                return under_way.end(await self.run_inline(under_way.jobs))
+            operation = self.insertion(under_way.jobs, notify, conn)
+            return under_way.end(await self.engine.execute(operation, conn))
 
     async def enqueue_stream(
         self, jobs: Iterable[Job] | AsyncIterable[Job], *, notify: bool = True
@@ -122,23 +126,26 @@ class Client:
         Every batch of 5,000 is a transaction of its own: when one fails, those before it stay,
         and the error carries their number in a note. While one is inserted the next is built.
         """
-        stream = Stream(lambda batch: self.pour(batch, notify=notify))
-        try:
-            async for batch in batches(jobs):
-                await stream.send(batch)
-            await stream.end()
-        except Exception as error:
-            with suppress(Exception):  # the first failure is the one to tell
+        with Enqueueing(()) as under_way:
+            stream = Stream(lambda batch: self.pour(batch, under_way, notify=notify))
+            try:
+                async for batch in batches(jobs):
+                    await stream.send(batch)
                 await stream.end()
-            error.add_note(f"{stream.count} jobs of the stream had been inserted before")
-            raise
-        finally:
-            await stream.cancel()
-        return stream.count
+            except Exception as error:
+                with suppress(Exception):  # the first failure is the one to tell
+                    await stream.end()
+                error.add_note(f"{stream.count} jobs of the stream had been inserted before")
+                raise
+            finally:
+                await stream.cancel()
+            return under_way.end_stream(stream.count)
 
-    def pour(self, jobs: Sequence[Job], *, notify: bool) -> Coroutine[Any, Any, int]:
+    def pour(
+        self, jobs: Sequence[Job], under_way: Enqueueing, *, notify: bool
+    ) -> Coroutine[Any, Any, int]:
         """Insert a batch, which is checked and written as text by the time this returns."""
-        wanted: Sequence[Job] = flatten(jobs)
+        wanted = under_way.carrying(flatten(jobs))
         if is_inline():
             return self.pour_inline(wanted)
         refuse_unimportable(wanted)
@@ -160,11 +167,13 @@ class Client:
         self, *jobs: Job | Iterable[Job], conn: object = None, notify: bool = True
     ) -> list[Job]:
         wanted = flatten(jobs)
-        if is_inline():
-            return self.run_inline_sync(wanted)
         if not wanted and conn is None:
             return []
-        return self.engine.execute_sync(self.insertion(wanted, notify, conn), conn)
+        with Enqueueing(wanted) as under_way:
+            if is_inline():
+                return under_way.end(self.run_inline_sync(under_way.jobs))
+            operation = self.insertion(under_way.jobs, notify, conn)
+            return under_way.end(self.engine.execute_sync(operation, conn))
 
     def insertion(
         self, jobs: Sequence[Job], notify: bool, conn: object = None

@@ -47,8 +47,9 @@ BITS: Final[Mapping[JobState, int]] = {
 }
 #: What we write into `meta` of a unique job.
 MARKS: Final = ("uniq", "uniq_key", "uniq_bmp")
-#: What in `meta` never makes two jobs differ: those, and how long a job may take.
-NOT_COMPARED: Final = (*MARKS, "deadline_at", "timeout")
+#: What in `meta` never makes two jobs differ: those, how long a job may take, and the trace that it
+#: is part of, which another enqueue never shares.
+NOT_COMPARED: Final = (*MARKS, "deadline_at", "timeout", "traceparent", "tracestate")
 
 
 class Comparable(Protocol):

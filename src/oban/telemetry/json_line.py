@@ -37,6 +37,6 @@ def json_line(name: str, level: int, metadata: Metadata, *, args: bool = False) 
 def _shown(key: str, value: Any) -> Any:
     if key in DURATIONS and isinstance(value, int | float):
         return round(value / 1_000_000, 3)
-    if key == "jobs" and isinstance(value, dict):
+    if key == "jobs" and isinstance(value, dict | list | tuple):
         return bounded(value)
     return shortened(value) if isinstance(value, str) else value

@@ -100,6 +100,8 @@ class _EventLog:
             return logging.DEBUG if _is_repetition(name, metadata) else logging.WARNING
         if name == RESCUE and metadata.get("rescued_count"):
             return logging.WARNING
+        if name.startswith("oban.client."):
+            return logging.DEBUG  # whoever enqueues is told of a failure by what it raises
         is_job = name.startswith("oban.job.")
         if name.endswith(".exception"):
             # A loop that is cancelled is a node that stops, not a failure.

@@ -1,5 +1,6 @@
 """Metadata in terms that every reader knows: text, numbers, lists and dicts."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from math import isfinite
@@ -31,11 +32,13 @@ def is_outage(name: str, metadata: Metadata) -> bool:
     )
 
 
-def bounded(entries: Metadata) -> Metadata:
+def bounded(entries: Metadata | Sequence[Any]) -> Metadata | Sequence[Any]:
     """The first of many entries, and how many more there are."""
     rest = len(entries) - MOST_ENTRIES
     if rest <= 0:
         return entries
+    if not isinstance(entries, dict):
+        return [*entries[:MOST_ENTRIES], f"… {rest} more"]
     return {**dict(list(entries.items())[:MOST_ENTRIES]), "…": f"{rest} more"}
 
 

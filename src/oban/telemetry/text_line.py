@@ -6,7 +6,7 @@ from functools import cache
 from typing import TypeAlias
 
 from oban.telemetry.events import Metadata
-from oban.telemetry.plain import is_job, is_outage, plain, shortened
+from oban.telemetry.plain import bounded, is_job, is_outage, plain, shortened
 
 Piece: TypeAlias = tuple[str, str]  # text and its style
 
@@ -120,7 +120,8 @@ def _value(value: object) -> str:
     elif is_job(value):
         text = f"{getattr(value, 'worker', '')}#{getattr(value, 'id', '')}"
     else:
-        text = str(plain(value, args=False))
+        told = bounded(value) if isinstance(value, list | tuple) else value
+        text = str(plain(told, args=False))
     return _clean(shortened(text, LONGEST_VALUE))
 
 
