@@ -121,5 +121,6 @@ def explain(connection: psycopg.Connection[Any], statement: Statement) -> Plan:
 def explaining(name: str, statement: Statement) -> sql.Composed:
     """What carries out a prepared statement and tells how."""
     values = sql.SQL(", ").join(map(sql.Literal, statement.values))
-    query = sql.SQL("explain (analyze, buffers, wal, timing off, format json) execute {}({})")
-    return query.format(sql.Identifier(name), values)
+    given = sql.SQL("({})").format(values) if statement.values else sql.SQL("")
+    query = sql.SQL("explain (analyze, buffers, wal, timing off, format json) execute {}{}")
+    return query.format(sql.Identifier(name), given)

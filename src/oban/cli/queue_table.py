@@ -8,6 +8,7 @@ from rich.text import Text
 
 from oban.cli.terminal import printable, relative
 from oban.engines.values import EVERY, Intent
+from oban.integrations.autoscaling import Forecast
 from oban.phrases import length_text, moment_text
 from oban.running.control import ASPECTS, newest
 from oban.running.producer import QueueInfo
@@ -81,6 +82,25 @@ def queue_table(infos: Sequence[QueueInfo], commands: Sequence[Intent]) -> Table
             Text("paused", "yellow") if info.paused else Text("runs", "green"),
             f"{age:.0f}s ago" if isinstance(age, float) else "never",
             Text("; ".join(remarks(info, commands)), "red"),
+        )
+    return table
+
+
+def forecast_table(forecasts: Mapping[str, Forecast]) -> Table:
+    table = Table("queue", box=None, pad_edge=False, header_style="bold")
+    for name in ("available", "oldest", "running", "limit", "a minute", "drains in", "slots"):
+        table.add_column(name, justify="right")
+    for queue, each in forecasts.items():
+        rate, drain = each.rate_per_minute, each.drain_seconds
+        table.add_row(
+            Text(printable(queue)),
+            f"{each.available:,}",
+            length_text(each.oldest_wait) if each.available else "",
+            f"{each.running:,}",
+            f"{each.limit:,}",
+            "unknown" if rate is None else f"{rate:,.1f}",
+            "paused" if each.paused else "unknown" if drain is None else length_text(drain),
+            f"{each.suggested_slots:,}",
         )
     return table
 

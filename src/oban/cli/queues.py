@@ -24,9 +24,12 @@ from oban.cli.options import (
     parse_length,
     parse_rate,
 )
-from oban.cli.queue_table import command_table, document, queue_table
+from oban.cli.queue_table import command_table, document, forecast_table, queue_table
 from oban.cli.terminal import print_json, show
 from oban.engines.values import EVERY
+from oban.integrations import autoscaling
+from oban.integrations.autoscaling import WITHIN
+from oban.integrations.figures import Figures
 from oban.oban import Oban
 from oban.part import check_name
 
@@ -74,6 +77,38 @@ def list_queues(
         show(queue_table(infos, commands) if infos else "no node runs a queue")
         if commands:
             show("", command_table(commands))
+
+    asyncio.run(look())
+
+
+@queues.command()
+def forecast(
+    *,
+    within: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="In how many what waits is to be begun."),
+    ] = WITHIN,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Tell how long each queue takes to drain, and how many slots it should have.
+
+    oban queues forecast
+    oban queues forecast --within 300 --json
+    """
+    loaded = configure(config, dsn, embedded, prefix)
+
+    async def look() -> None:
+        async with client(loaded) as oban:
+            figures = await asyncio.to_thread(Figures.read, oban.engine)
+        if as_json:
+            print_json(autoscaling.document(figures, within))
+            return
+        found = autoscaling.forecast(figures, within)
+        show(forecast_table(found) if found else "there is nothing to do, and no node runs a queue")
 
     asyncio.run(look())
 

@@ -190,6 +190,10 @@ class Engine(Protocol):
         """How many seconds the oldest available job of each queue has waited, if there is one."""
         ...
 
+    def backlog(self) -> Operation[list[JobCount]]:
+        """How many jobs each queue has in each state that is not an end. Reads those alone."""
+        ...
+
     def counts(self) -> Operation[list[JobCount]]:
         """How many jobs each queue has in each state. Reads every job: slow on large tables."""
         ...

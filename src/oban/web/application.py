@@ -19,7 +19,7 @@ from oban.web.access import Auth, only_here
 from oban.web.dashboard import Dashboard
 from oban.web.guard import Guard
 from oban.web.live import live
-from oban.web.pages import bulk, cron, job, jobs, metrics, nodes, queues
+from oban.web.pages import bulk, cron, exports, job, jobs, metrics, nodes, queues
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -61,6 +61,7 @@ def app(
             *cron.routes,
             *nodes.routes,
             *metrics.routes,
+            *exports.routes,
             Route("/live", live),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],

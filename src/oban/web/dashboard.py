@@ -12,6 +12,7 @@ from oban import telemetry
 from oban.engines.base import Operation
 from oban.engines.values import MetricFilter
 from oban.errors import DatabaseUnavailable
+from oban.integrations.figures import Watch
 from oban.looking.census import CensusTaker
 from oban.metrics import Scale, Series, clean_dimension
 from oban.oban import Oban
@@ -37,6 +38,8 @@ class Dashboard:
         self.redact = frozenset(redact)
         self.refresh = refresh
         self.census = CensusTaker(oban.engine, self.read)
+        #: What programs are told of the queues.
+        self.watch = Watch(oban.engine)
         self.templates = environment()
 
     async def close(self) -> None:

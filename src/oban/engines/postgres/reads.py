@@ -66,6 +66,13 @@ class ReadVerbs(Verbs):
 
         return PostgresOperation("lags", steps, repeatable=True)
 
+    def backlog(self) -> PostgresOperation[list[JobCount]]:
+        def steps() -> Steps[list[JobCount]]:
+            rows = yield self.sql("backlog")
+            return [JobCount(queue, state, count) for queue, state, count in rows]
+
+        return PostgresOperation("backlog", steps, repeatable=True)
+
     def counts(self) -> PostgresOperation[list[JobCount]]:
         def steps() -> Steps[list[JobCount]]:
             rows = yield self.sql("count_jobs")

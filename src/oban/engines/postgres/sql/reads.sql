@@ -28,6 +28,40 @@ from {prefix}.oban_jobs
 group by queue, state
 order by queue, state
 
+-- name: backlog
+-- How many jobs of each queue are in each state that is not an end, by the indexes that hold those
+-- alone: it takes as long with a long history as without one. Indexes: oban_jobs_free_index,
+-- oban_jobs_lane_index, oban_jobs_due_index, oban_jobs_running_index, oban_jobs_suspended_index.
+select queue, state, cast(sum(job_count) as bigint) as job_count
+from (
+  select queue, 'available' as state, count(*) as job_count
+  from {prefix}.oban_jobs
+  where state = 'available' and attempt < max_attempts and lane is null
+  group by queue
+  union all
+  select queue, 'available', count(*)
+  from {prefix}.oban_jobs
+  where state = 'available' and attempt < max_attempts and lane is not null
+  group by queue
+  union all
+  select queue, cast(state as text), count(*)
+  from {prefix}.oban_jobs
+  where state in ('scheduled', 'retryable')
+  group by queue, state
+  union all
+  select queue, 'executing', count(*)
+  from {prefix}.oban_jobs
+  where (state = 'executing' or stopping_at is not null) and state = 'executing'
+  group by queue
+  union all
+  select queue, 'suspended', count(*)
+  from {prefix}.oban_jobs
+  where state = 'suspended'
+  group by queue
+) as counted
+group by queue, state
+order by queue, state
+
 -- name: queue_lags
 -- How many seconds the oldest available job of each of :queues has waited. Goes through the priorities,
 -- since the index has the oldest of each; of a lane it asks the first. Indexes: oban_jobs_free_index,
