@@ -58,13 +58,16 @@ class Census:
 class CensusTaker:
     """Counts while somebody looks, and never for more than a twentieth of the time."""
 
-    def __init__(self, engine: Engine, read: Read) -> None:
+    def __init__(self, engine: Engine, read: Read | None = None) -> None:
         self.engine = engine
         #: Carries out a read within so many seconds.
-        self.read = read
+        self.read = read or self.execute
         self.last: Census | None = None
         self.due_at = 0.0
         self.task: asyncio.Task[Census] | None = None
+
+    async def execute(self, operation: Operation[Any], seconds: float | None) -> Any:
+        return await self.engine.execute(self.engine.within(operation, seconds or PATIENCE))
 
     async def look(self) -> Census:
         """The last count, seconds old; the first, and one after long, is waited for a moment."""

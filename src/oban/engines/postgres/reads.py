@@ -68,10 +68,11 @@ class ReadVerbs(Verbs):
 
     def backlog(self) -> PostgresOperation[list[JobCount]]:
         def steps() -> Steps[list[JobCount]]:
+            yield self.sql("plan_by_indexes")
             rows = yield self.sql("backlog")
             return [JobCount(queue, state, count) for queue, state, count in rows]
 
-        return PostgresOperation("backlog", steps, repeatable=True)
+        return PostgresOperation("backlog", steps, transactional=True, repeatable=True)
 
     def counts(self) -> PostgresOperation[list[JobCount]]:
         def steps() -> Steps[list[JobCount]]:

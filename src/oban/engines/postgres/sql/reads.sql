@@ -28,6 +28,11 @@ from {prefix}.oban_jobs
 group by queue, state
 order by queue, state
 
+-- name: plan_by_indexes
+-- For the statements of this transaction: the whole table is not read where an index will do. Of one that
+-- was never analyzed the planner does not know how little stands in the index of what runs.
+select set_config('enable_seqscan', 'off', true) as enable_seqscan
+
 -- name: backlog
 -- How many jobs of each queue are in each state that is not an end, by the indexes that hold those
 -- alone: it takes as long with a long history as without one. Indexes: oban_jobs_free_index,
