@@ -79,12 +79,16 @@ class Client:
         if conn is not None or is_inline():
             (inserted,) = await self.enqueue_many(require_job(job), conn=conn, notify=notify)
             return inserted
-        with Enqueueing([require_job(job)]) as under_way:
-            refuse_unimportable(under_way.jobs)
-            (job,) = self.sealed(under_way.jobs)
+        refuse_unimportable([require_job(job)])
+        with Enqueueing(self.sealed([job])) as under_way:  # sealed: its handlers see what is stored
+            (job,) = under_way.jobs
             if job.unique is not None:  # which may have to wait for its key: others need not
                 return under_way.end(await self.insert([job], notify))[0]
             return under_way.end([await self.sharing.enqueue(job, notify=notify)])[0]
+
+    def as_told(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """As others are told of them: as they will be stored, but for those that run at once."""
+        return jobs if is_inline() else self.sealed(jobs)
 
     def sealed(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """As they are to be stored. Raises InvalidJob where a key is missing for that."""
@@ -112,7 +116,7 @@ class Client:
         wanted = flatten(jobs)
         if not wanted and conn is None:
             return []
-        with Enqueueing(wanted) as under_way:
+        with Enqueueing(self.as_told(wanted)) as under_way:
             if is_inline():
                 return under_way.end(await self.run_inline(under_way.jobs))
             operation = self.insertion(under_way.jobs, notify, conn)
@@ -169,7 +173,7 @@ class Client:
         wanted = flatten(jobs)
         if not wanted and conn is None:
             return []
-        with Enqueueing(wanted) as under_way:
+        with Enqueueing(self.as_told(wanted)) as under_way:
             if is_inline():
                 return under_way.end(self.run_inline_sync(under_way.jobs))
             operation = self.insertion(under_way.jobs, notify, conn)

@@ -9,7 +9,12 @@ from tests.docs.pages import ROOT
 from oban import Oban, job
 
 PAGE = (ROOT / "docs/telemetry.md").read_text("utf-8")
-SOURCE = "\n".join(file.read_text("utf-8") for file in (ROOT / "src/oban").rglob("*.py"))
+#: What is handed on elsewhere has names of its own there.
+SOURCE = "\n".join(
+    file.read_text("utf-8")
+    for file in (ROOT / "src/oban").rglob("*.py")
+    if "integrations" not in file.parts
+)
 ERROR = {"error_message", "error_type", "traceback"}
 
 

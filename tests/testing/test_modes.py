@@ -99,7 +99,8 @@ async def test_inline_announces_jobs_as_a_node_does(
         await step.enqueue("a")
         with pytest.raises(Broken):
             await Failing.enqueue()
-    assert [(name, metadata.get("state")) for name, metadata in events] == [
+    told = [each for each in events if each[0].startswith("oban.job.")]
+    assert [(name, metadata.get("state")) for name, metadata in told] == [
         ("oban.job.start", None),
         ("oban.job.stop", "completed"),
         ("oban.job.start", None),
