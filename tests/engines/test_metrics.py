@@ -107,6 +107,7 @@ async def test_of_several_leaders_each_job_is_counted_by_one(
 
 
 @pytest.mark.own_session("a transaction is left open")
+@pytest.mark.parametrize("kind", ["own"], indirect=True)  # its tables are ours in all kinds
 async def test_a_job_whose_transaction_ends_late_is_counted_all_the_same(
     engine: PostgresEngine, table: Connection, oban_dsn: str
 ) -> None:
@@ -224,6 +225,7 @@ from generate_series(0, 23) as hour, generate_series(1, 2) as minute, generate_s
 """
 
 
+@pytest.mark.parametrize("kind", ["own"], indirect=True)  # its tables are ours in all kinds
 async def test_rows_are_bounded_over_a_month_and_counts_stay_whole(
     engine: PostgresEngine, table: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
