@@ -173,6 +173,47 @@ async def test_what_is_redacted_is_shown_searched_and_edited_nowhere(
         assert answer.status_code == 400
 
 
+async def test_what_is_redacted_is_told_by_nothing_that_holds_it(
+    open_dashboard: Opening, client: Oban
+) -> None:
+    from oban.recorded import encode
+
+    job = await client.enqueue(
+        Job(
+            worker="app.Worker",
+            args={"card": {"number": "4111-secret", "name": "ada"}, "cards": [{"number": "4222"}]},
+            meta={"recorded": True, "return": encode({"number": "4333"})},
+        )
+    )
+    coded = job.meta["return"]
+    whole = [
+        """args.card:'{"name": "ada", "number": "4111-secret"}'""",
+        """args.cards:'[{"number": "4222"}]'""",
+        """args.cards.0:'{"number": "4222"}'""",
+        f"meta.return:{coded}",
+    ]
+    async with open_dashboard(redact=["number"]) as reader:
+        for query in whole:
+            page = await reader.get("/jobs", params={"q": query})
+            assert f'data-id="{job.id}"' not in page.text, query
+            assert "not searched" in page.text, query
+            assert (await reader.get("/count", params={"q": query})).status_code == 400, query
+        for by in ("args.card", "args.cards", "args.cards.0"):
+            page = await reader.get("/stats", params={"by": by})
+            assert "(redacted)" in page.text, by
+            assert "4111-secret" not in page.text, by
+            assert "4222" not in page.text, by
+        assert "ada" in (await reader.get("/stats", params={"by": "args.card"})).text
+        assert (await reader.get("/stats", params={"by": "meta.return"})).status_code == 400
+        page = await reader.open(f"/jobs/{job.id}")
+        assert coded not in page.text
+        answer = await reader.act(f"/jobs/{job.id}/edit", data={"meta": "{}"})
+        assert "Nothing was changed" in answer.text
+    async with open_dashboard() as reader:
+        page = await reader.get("/jobs", params={"q": whole[0]})
+        assert f'data-id="{job.id}"' in page.text
+
+
 async def test_encrypted_arguments_are_shown_to_nobody(
     open_dashboard: Opening, oban_dsn: str
 ) -> None:

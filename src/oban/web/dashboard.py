@@ -1,6 +1,7 @@
 """What the pages of a dashboard share: the Oban they look at, and how a page is made."""
 
 import asyncio
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 
@@ -10,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from oban import telemetry
 from oban.engines.base import Operation
-from oban.engines.values import MetricFilter
+from oban.engines.values import MetricFilter, PathValue
 from oban.errors import DatabaseUnavailable
 from oban.integrations.figures import Watch
 from oban.looking.census import CensusTaker
@@ -27,6 +28,8 @@ PATIENCE: Final = 3.0
 #: Seconds that it may take beyond that to reach the database.
 CONNECTING: Final = 2.0
 HIDDEN: Final = "(redacted)"
+#: What `Record` keeps in meta, encoded: shown decoded, and not a second time.
+RECORDED: Final = ("recorded", "return")
 
 
 class Dashboard:
@@ -110,6 +113,24 @@ class Dashboard:
         if isinstance(value, list | tuple):
             return [self.shown(each) for each in value]
         return value
+
+    def hides(self, path: PathValue) -> bool:
+        """Whether who searches for this value could guess what is not to be seen."""
+        if not self.redact:
+            return False
+        is_record = path.field == "meta" and path.keys[0] in RECORDED
+        # A whole object or list, as PostgreSQL writes it: something within may be redacted.
+        is_whole = path.text.lstrip().startswith(("{", "["))
+        return is_record or is_whole or not self.redact.isdisjoint(path.keys)
+
+    def group(self, text: str | None) -> str | None:
+        """A value by which jobs were grouped; of an object or a list what may be seen."""
+        if not self.redact or text is None or not text.startswith(("{", "[")):
+            return text
+        try:
+            return json.dumps(self.shown(json.loads(text)), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return HIDDEN
 
     def args(self, args: Any) -> Any:
         return (

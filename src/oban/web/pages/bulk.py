@@ -73,7 +73,7 @@ def searched(dashboard: Dashboard, given: Any) -> JobSearch:
         raise HTTPException(400, f"there is no state {given.get('state')!r:.40}")
     if query.errors:
         raise HTTPException(400, "; ".join(query.errors))
-    if any(dashboard.redact.intersection(path.keys) for path in query.search.paths):
+    if any(map(dashboard.hides, query.search.paths)):
         raise HTTPException(400, "what is not shown is not searched")
     return query.search
 

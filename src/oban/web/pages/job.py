@@ -21,14 +21,12 @@ from oban.looking.moments import ended_at, times
 from oban.states import FINAL, JobState
 from oban.web.access import Role
 from oban.web.acting import ACTIONS
-from oban.web.dashboard import Dashboard, dashboard_of
+from oban.web.dashboard import RECORDED, Dashboard, dashboard_of
 
 #: Runs of the same worker beside a job.
 NEIGHBOURS: Final = 40
 #: What of a job a clone takes over.
 CLONED: Final = ("worker", "queue", "priority", "max_attempts", "tags", "args")
-#: What `Record` keeps in meta: shown decoded, and not a second time.
-RECORDED: Final = ("recorded", "return")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +158,8 @@ def edited_text(dashboard: Dashboard, job: Job) -> dict[str, str]:
         value = getattr(job, name)
         if dashboard.args(value) != value:
             del texts[name]
+    if dashboard.redact and without_record(job) != job.meta:  # encoded, and with all that is in it
+        texts.pop("meta", None)
     return texts
 
 

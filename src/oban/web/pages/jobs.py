@@ -33,7 +33,7 @@ async def index(request: Request) -> Response:
     state = request.query_params.get("state") or None
     query = parse(text, state)
     census = await dashboard.census.look()
-    hidden = [path for path in query.search.paths if dashboard.redact.intersection(path.keys)]
+    hidden = [path for path in query.search.paths if dashboard.hides(path)]
     if hidden:
         query.errors.append(f"{hidden[0].keys[-1]} is not shown, and so not searched")
     cursor = read_cursor(request.query_params.get("after"))

@@ -1,7 +1,7 @@
 """Metrics: what has ended, and how long it took and waited, as it was kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Final
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from oban.engines.values import PathValue
 from oban.errors import InvalidOption
 from oban.metrics import DIMENSIONS, Point, Series
 from oban.web.dashboard import Dashboard, dashboard_of
@@ -117,10 +118,17 @@ async def stats(request: Request) -> Response:
     """The jobs of the table in groups, by a column or by something in their arguments."""
     dashboard = dashboard_of(request)
     by = request.query_params.get("by", "worker").strip()
-    if dashboard.redact.intersection(by.split(".")):
+    field, *keys = by.split(".")
+    if keys and dashboard.hides(PathValue("meta" if field == "meta" else "args", tuple(keys), "")):
         raise InvalidOption(f"{by} is not shown, and so not counted")
     found = await dashboard.oban.stats(by, state=request.query_params.get("state") or None)
-    return dashboard.page(request, "_stats.html", title="Metrics", stats=found, grouped_by=by)
+    return dashboard.page(
+        request,
+        "_stats.html",
+        title="Metrics",
+        stats=[replace(each, group=dashboard.group(each.group)) for each in found],
+        grouped_by=by,
+    )
 
 
 routes: Final = [
