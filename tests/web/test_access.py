@@ -4,8 +4,10 @@ import base64
 import itertools
 from typing import Any
 
+import httpx
 import pytest
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.web.conftest import Opening, Reader
 
 from oban import Job, Oban
@@ -38,6 +40,7 @@ async def rows(engine: PostgresEngine) -> list[Any]:
         ("10.0.0.7", {"host": "localhost"}, 403),
         ("127.0.0.1", {"x-forwarded-for": "10.0.0.7"}, 403),
         ("127.0.0.1", {"forwarded": "for=10.0.0.7"}, 403),
+        ("127.0.0.1", {"x-forwarded-proto": "https"}, 403),
         ("127.0.0.1", {"via": "1.1 proxy"}, 403),
         # A page of somebody else's, whose name was made to lead here.
         ("127.0.0.1", {"host": "evil.example"}, 403),
@@ -208,6 +211,7 @@ async def test_a_role_may_do_what_those_before_it_may_and_no_more(
         {"x-csrf-token": "A" * 43},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://[localhost"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"cookie": ""},
@@ -240,3 +244,55 @@ async def test_what_somebody_has_done_is_told(
         ("olga", "operate", "queue_pause"),
     ]
     assert told[0]["ids"] == [job.id]
+
+
+async def test_a_proxy_that_adds_no_header_is_known_by_how_it_speaks(client: Oban) -> None:
+    transport = httpx.ASGITransport(speaking_as("1.0", app(client)), client=("127.0.0.1", 5000))
+    async with Reader(transport=transport, base_url="http://localhost") as reader:
+        assert (await reader.get("/jobs")).status_code == 403
+
+
+def speaking_as(version: str, inner: ASGIApp) -> ASGIApp:
+    async def spoken(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner({**scope, "http_version": version}, receive, send)
+
+    return spoken
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/live", "/static/oban.js"])
+async def test_a_websocket_is_closed_whoever_opens_it(client: Oban, path: str) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": path, "headers": [], "query_string": b""}
+    await app(client)(scope, receive, send)
+    assert [each["type"] for each in sent] == ["websocket.close"]
+
+
+async def test_the_application_around_keeps_its_own_user(client: Oban) -> None:
+    state = {"user": "of the application"}
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(client)({**scope, "state": state}, receive, send)
+
+    transport = httpx.ASGITransport(around, client=("127.0.0.1", 5000))
+    async with Reader(transport=transport, base_url="http://localhost") as reader:
+        assert (await reader.get("/jobs")).status_code == 200
+    assert state == {"user": "of the application"}
+
+
+async def test_a_page_shows_why_an_action_was_refused(reader: Reader) -> None:
+    await reader.open()
+    answer = await reader.act("/queues/default/pause", headers={"x-csrf-token": ""})
+    assert answer.headers["hx-retarget"] == "#notes"
+    assert "load the page again" in answer.text
+
+
+def test_one_key_to_redact_is_not_taken_for_its_letters(client: Oban) -> None:
+    with pytest.raises(InvalidOption, match="a list of keys"):
+        app(client, redact="number")

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.running.support import eventually
@@ -194,8 +195,31 @@ async def test_a_queue_is_commanded(reader: Reader, client: Oban, engine: Postgr
 async def test_a_queue_with_any_name_can_be_commanded(
     reader: Reader, engine: PostgresEngine
 ) -> None:
-    await reader.act("/queues/a%20b%3F/pause")
-    assert [each.queue for each in await engine.execute(engine.intents("Oban"))] == ["a b?"]
+    names = ["a b?", "a/b", "ä/pause", "100%"]
+    for name in names:
+        assert (await reader.act(f"/queues/{quote(name, safe='')}/pause")).status_code == 200
+    intents = await engine.execute(engine.intents("Oban"))
+    assert sorted(each.queue for each in intents) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/queues/default/scale", b"\xff=1", 400),
+        ("/queues/default/scale", b"limit=" + b"1" * 9_000_000, 413),
+        ("/jobs/{id}/edit", b"\xff", 400),
+        ("/jobs/{id}/edit", b"meta=" + b"[" * 100_000, 400),
+        ("/bulk/cancel", b"[" * 100_000, 400),
+        ("/bulk/cancel", b'{"ids": [' + b"1," * 5_000_000 + b"1]}", 413),
+    ],
+)
+async def test_what_no_page_of_ours_sends_is_refused(
+    reader: Reader, client: Oban, path: str, body: bytes, status: int
+) -> None:
+    job = await client.enqueue(Job(worker="app.A"))
+    answer = await reader.act(path.format(id=job.id), content=body)
+    assert answer.status_code == status
+    assert "note-error" in answer.text
 
 
 async def test_a_cron_entry_is_run_paused_and_resumed(

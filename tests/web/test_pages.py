@@ -12,6 +12,7 @@ from tests.web.conftest import Opening, Reader
 
 from oban import Job, JobState, Oban
 from oban.web import app
+from oban.web.live import interval_of
 
 SCRIPT = '<script>alert("x")</script>\'"><img src=x onerror=alert(1)>'
 #: What no page may hold unescaped.
@@ -252,6 +253,27 @@ async def test_pages_follow_each_other_through_all_jobs_once(
             following = re.search(r'href="([^"]+)">Next<', page)
             path = html.unescape(following[1]) if following else ""
         assert sorted(seen) == sorted(job.id or 0 for job in jobs)
+
+
+@pytest.mark.parametrize(
+    "after", ["[true,null,null]", "[1,2]", "{}", "[" * 20_000, '["1",null,null]', "nonsense"]
+)
+async def test_a_page_that_begins_nowhere_is_the_first(
+    reader: Reader, client: Oban, after: str
+) -> None:
+    job = await client.enqueue(Job(worker="app.Worker"))
+    page = await reader.get("/jobs", params={"after": after})
+    assert page.status_code == 200
+    if after != "[true,null,null]":  # that is 1, and there is none before it
+        assert f'data-id="{job.id}"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("every", "seconds"),
+    [("1", 1), ("0", 0.5), ("-1", 0.5), ("1e9", 3_600), ("nan", 2), ("inf", 2), ("", 2), ("x", 2)],
+)
+def test_a_page_looks_again_within_bounds(every: str, seconds: float) -> None:
+    assert interval_of(every) == seconds
 
 
 async def test_a_database_that_is_away_is_a_page_that_says_so(

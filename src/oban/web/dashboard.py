@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from oban import telemetry
 from oban.engines.base import Operation
 from oban.engines.values import MetricFilter, PathValue
-from oban.errors import DatabaseUnavailable
+from oban.errors import DatabaseUnavailable, InvalidOption
 from oban.integrations.figures import Watch
 from oban.looking.census import CensusTaker
 from oban.metrics import Scale, Series, clean_dimension
@@ -36,6 +36,10 @@ class Dashboard:
     def __init__(
         self, oban: Oban, *, read_only: bool, redact: Collection[str], refresh: float
     ) -> None:
+        if isinstance(redact, str):
+            raise InvalidOption(
+                f"redact is {redact!r:.40}; it is a list of keys, as [{redact!r:.40}]"
+            )
         self.oban = oban
         self.read_only = read_only
         self.redact = frozenset(redact)

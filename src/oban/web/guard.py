@@ -4,12 +4,12 @@ import hmac
 import secrets
 from http.cookies import SimpleCookie
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from oban.web.access import Auth, BasicAuth, only_here, user_of
 
@@ -34,6 +34,9 @@ NOBODY: Final = (
     "Nobody may see this dashboard from elsewhere until somebody says who may: "
     "oban.web.app(…, auth=BasicAuth({…})), or OBAN_WEB_USERS for `oban web`.\n"
 )
+#: A page shows it where it shows what came of an action.
+NOTE: Final = '<p class="note note-error" role="alert">{}: load the page again</p>'
+NOTED: Final = {"hx-retarget": "#notes", "hx-reswap": "beforeend"}
 
 
 class Guard:
@@ -44,6 +47,9 @@ class Guard:
         self.auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -56,8 +62,9 @@ class Guard:
         if user is None:
             answer = self.turned_away()
         elif scope["method"] not in SAFE and (reason := forged(asker, token, fresh=fresh)):
-            answer = PlainTextResponse(f"{reason}: load the page again\n", 403)
-        scope.setdefault("state", {}).update(user=user, csrf=token)
+            answer = HTMLResponse(NOTE.format(reason), 403, NOTED)
+        # Not in the state itself, which the application around this one has as well.
+        scope["state"] = {**scope.get("state", {}), "user": user, "csrf": token}
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -88,7 +95,7 @@ def forged(asker: HTTPConnection, token: str, *, fresh: bool) -> str | None:
     if asker.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return "the request was sent by another site"
     origin = asker.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != asker.headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != asker.headers.get("host"):
         return "the request was sent by another origin"
     given = asker.headers.get(HEADER, "")
     if fresh or not hmac.compare_digest(given.encode(), token.encode()):

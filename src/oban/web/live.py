@@ -1,6 +1,7 @@
 """Pages that look again by themselves: the server says when, and a page asks for its parts."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -11,15 +12,12 @@ from starlette.responses import Response
 #: Seconds between two looks, at least and at most.
 LEAST: Final = 0.5
 MOST: Final = 3_600.0
+USUAL: Final = 2.0
 
 
 async def live(request: Request) -> Response:
     """Server-sent events, one every so many seconds, as long as somebody listens."""
-    try:
-        every = float(request.query_params.get("every", "2"))
-    except ValueError:
-        every = 2.0
-    interval = min(max(every, LEAST), MOST)
+    interval = interval_of(request.query_params.get("every", ""))
 
     async def ticks() -> AsyncIterator[dict[str, str]]:
         while True:
@@ -27,3 +25,12 @@ async def live(request: Request) -> Response:
             yield {"event": "look", "data": ""}
 
     return EventSourceResponse(ticks(), ping=15)
+
+
+def interval_of(text: str) -> float:
+    """Seconds, within bounds: a loop that is to sleep for NaN does not sleep at all."""
+    try:
+        every = float(text)
+    except ValueError:
+        every = math.nan
+    return min(max(every, LEAST), MOST) if math.isfinite(every) else USUAL

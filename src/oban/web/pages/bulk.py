@@ -14,6 +14,7 @@ from oban.errors import ObanError, TooSlow
 from oban.web.access import User
 from oban.web.acting import ACTIONS, Action
 from oban.web.dashboard import Dashboard, dashboard_of
+from oban.web.given import body_of, json_of
 from oban.web.query import parse
 
 #: Ids in one statement.
@@ -45,7 +46,7 @@ async def act(request: Request) -> Response:
     action = ACTIONS[name]
     user = dashboard.require(request, action.role)
     try:
-        given: Any = await request.json()
+        given = json_of(await body_of(request))
     except ValueError:
         given = None
     match given:

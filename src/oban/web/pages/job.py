@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -22,6 +21,7 @@ from oban.states import FINAL, JobState
 from oban.web.access import Role
 from oban.web.acting import ACTIONS
 from oban.web.dashboard import RECORDED, Dashboard, dashboard_of
+from oban.web.given import form_of, json_of
 
 #: Runs of the same worker beside a job.
 NEIGHBOURS: Final = 40
@@ -207,7 +207,7 @@ async def clone(request: Request) -> Response:
 async def edit(request: Request) -> Response:
     dashboard = dashboard_of(request)
     user = dashboard.require(request, Role.ADMIN)
-    fields = dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
+    fields = await form_of(request)
     job = (await explained(dashboard, request)).job
     shown = edited_text(dashboard, job)
     changes = {
@@ -233,7 +233,7 @@ def read_field(name: str, text: str) -> Any:
             return [each.strip() for each in text.split(",") if each.strip()]
         case "args" | "meta":
             try:
-                return json.loads(text)
+                return json_of(text)
             except ValueError as error:
                 raise InvalidJob(f"{name} is no JSON: {error}") from None
         case _:

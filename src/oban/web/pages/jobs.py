@@ -12,6 +12,7 @@ from oban.looking.census import Census
 from oban.looking.moments import times
 from oban.states import JobState
 from oban.web.dashboard import dashboard_of
+from oban.web.given import json_of
 from oban.web.looks import when
 from oban.web.query import FIELDS, parse, quoted
 
@@ -97,9 +98,9 @@ def write_cursor(cursor: Cursor | None) -> str | None:
 def read_cursor(text: str | None) -> Cursor | None:
     """Where a page begins, from its address; what is none is the beginning."""
     try:
-        match json.loads(text or "null"):
+        match json_of(text or "null"):
             case [int(identity), (str() | None) as moment, (int() | None) as rank]:
-                return Cursor(identity, moment, rank)
+                return Cursor(int(identity), moment, rank)
     except ValueError:
         pass
     return None

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +17,7 @@ from oban.running.control import ASPECTS, newest
 from oban.running.producer import QueueInfo
 from oban.web.access import Role
 from oban.web.dashboard import Dashboard, dashboard_of
+from oban.web.given import form_of
 from oban.web.pages.metrics import paces
 
 
@@ -122,7 +122,7 @@ async def act(request: Request) -> Response:
         raise HTTPException(404, f"there is no command {name!r:.40}")
     command = COMMANDS[name]
     user = dashboard.require(request, command.role)
-    fields = dict(parse_qsl((await request.body()).decode()))
+    fields = await form_of(request)
     node = fields.get("node") or None
     await command.give(dashboard.oban, queue, node, fields)
     dashboard.tell(user, f"queue_{name}", queue=queue, node=node, fields=fields)
@@ -132,5 +132,5 @@ async def act(request: Request) -> Response:
 
 routes: Final = [
     Route("/queues", index, name="queues"),
-    Route("/queues/{queue}/{command}", act, methods=["POST"]),
+    Route("/queues/{queue:path}/{command}", act, methods=["POST"]),
 ]
