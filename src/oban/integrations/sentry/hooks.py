@@ -81,6 +81,6 @@ def discards(job: Job, error: Exception) -> bool:
     definition = worker_named(job.worker)
     if definition is not None and definition.policy:
         rule = definition.policy.rule_for(error)
-        if rule is not None and rule.fate in ("cancel", "discard", "snooze"):
+        if rule is not None and rule.fate != "retry":
             return rule.fate == "discard"
     return job.attempt >= job.max_attempts
