@@ -18,7 +18,7 @@ IMAGES: Final = ROOT / "docs" / "images"
 DEMO: Final = ("-m", "examples.newsletter", "--subscribers", "4000", "--limit", "16")
 #: Seconds until there is enough to see.
 PATIENCE: Final = 95
-#: What is shown where, and how; `{job}` is one that has failed.
+#: What is shown where, and how; `{job}` is one that has cancelled itself, and shows no path of this machine.
 PICTURES: Final = (
     ("jobs-light", "/jobs", "light"),
     ("jobs-dark", "/jobs?state=retryable", "dark"),
@@ -63,7 +63,7 @@ async def take(browser: Browser, address: str, name: str, path: str, scheme: str
     context = await browser.new_context(viewport=view, color_scheme=scheme)  # type: ignore[arg-type]
     page = await context.new_page()
     if "{job}" in path:
-        await page.goto(f"{address}/jobs?state=retryable")
+        await page.goto(f"{address}/jobs?state=cancelled")
         path = path.format(job=await page.get_attribute("tr[data-id]", "data-id"))
     await page.goto(address + path)
     await page.wait_for_timeout(1_500)

@@ -190,7 +190,8 @@ def full(facts: JobFacts) -> list[Cause]:
     total = sum(limit for limit in limits if limit is not None)
     longest = max(claiming, key=lambda each: each.longest_for or 0.0)
     where = names(claiming)
-    text = f"all slots of queue {queue} are busy: {sum(busy):,} of {total:,} run on {where}"
+    running = min(sum(busy), total)  # by its row, what is claimed ahead of a slot runs as well
+    text = f"all slots of queue {queue} are busy: {running:,} of {total:,} run on {where}"
     advice = command("queues", "scale", queue, 2 * max(limit for limit in limits if limit))
     if longest.longest_id is not None:
         age = length_text(longest.longest_for or 0.0)
@@ -198,7 +199,7 @@ def full(facts: JobFacts) -> list[Cause]:
         advice = f"{command('explain', longest.longest_id)} tells of that job; {advice} adds slots"
     details = {
         "queue": queue,
-        "running": sum(busy),
+        "running": running,
         "limit": total,
         "longest_id": longest.longest_id,
         "longest_for": longest.longest_for,
