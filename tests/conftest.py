@@ -36,6 +36,7 @@ TABLES = (
     "oban_partitions",
     "oban_producers",
     "oban_queue_intents",
+    "oban_stacks",
     "oban_unique",
 )
 #: Bytes of a table that is rather truncated than emptied row by row.

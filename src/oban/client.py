@@ -1,6 +1,7 @@
 """Enqueueing and managing jobs: what works with or without queues, from async and sync code."""
 
 import asyncio
+import time
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -18,8 +19,10 @@ from oban import instances, telemetry
 from oban.bell import Bell
 from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
-from oban.engines.values import JobFilter, MetricFilter, Retried
+from oban.engines.values import JobFilter, MetricFilter, Retried, ToldStack
 from oban.errors import InvalidJob, InvalidOption
+from oban.explaining import explain
+from oban.explanation import Explanation
 from oban.job import Job, check_again, clean_changes
 from oban.metrics import Scale, Series, Stat, clean_dimension, clean_seconds, path_of
 from oban.running.executor import Executor
@@ -34,6 +37,8 @@ STREAM_BATCH: Final = 5_000
 #: Seconds that an insert over a connection of ours waits for a unique key that another transaction
 #: has: it keeps a connection of the pool meanwhile.
 PATIENCE: Final = 10.0
+#: Seconds between two looks for an answer of a node.
+STACK_PAUSE: Final = 0.05
 #: Jobs that are built without a look at the event loop.
 STREAM_SLICE: Final = 250
 #: Groups that are told of at most, unless more are asked for.
@@ -242,6 +247,32 @@ class Client:
         patience = clean_seconds("timeout", timeout, least=0.001, most=86_400)
         wanted = MetricFilter(queue, worker, node, state, clean_limit(limit))
         return await self.engine.execute(self.engine.stats(path_of(by), since, wanted, patience))
+
+    async def job_stack(self, job: JobOrId, *, patience: float = 2.0) -> ToldStack | None:
+        """Where the code of a running job is just now, as its node tells.
+
+        None where nobody tells within `patience` seconds: it does not run, or its node hears no
+        notifications.
+        """
+        job_id = id_of(job)
+        asked_at = await self.engine.execute(self.engine.ask_stack(job_id))
+        ends = time.monotonic() + patience
+        while True:
+            told = await self.engine.execute(self.engine.told_stack(job_id))
+            if told is not None and told.told_at >= asked_at:
+                return told
+            if time.monotonic() >= ends:
+                return None
+            await asyncio.sleep(STACK_PAUSE)
+
+    async def explain(self, job: JobOrId, *, conn: object = None) -> Explanation | None:
+        """Why the job does not run, or ended as it did; None when there is none of that id."""
+        facts = await self.engine.execute(self.engine.explain(id_of(job)), conn)
+        return explain(facts) if facts else None
+
+    def explain_sync(self, job: JobOrId, *, conn: object = None) -> Explanation | None:
+        facts = self.engine.execute_sync(self.engine.explain(id_of(job)), conn)
+        return explain(facts) if facts else None
 
     # Cancel, retry, delete: each says whether, or how many, jobs changed
 

@@ -10,7 +10,7 @@ from typing import Any, Self, TypedDict, Unpack
 from psycopg_pool import AsyncConnectionPool
 
 from oban import configuration, instances, telemetry
-from oban.engines.base import Engine
+from oban.engines.base import Engine, Operation
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import (
     Beat,
@@ -23,10 +23,11 @@ from oban.engines.values import (
     Resigned,
     Resync,
     Signal,
+    StackAsked,
     Stop,
     UniqueLost,
 )
-from oban.errors import NotStarted
+from oban.errors import DatabaseError, NotStarted
 from oban.limits import Limits
 from oban.lookup import WorkerFinder
 from oban.options import Options, PoolOptions, QueueOptions
@@ -45,6 +46,7 @@ from oban.running.producer import Producer, QueueInfo
 from oban.running.queues import Queues
 from oban.running.resources import Factory, check_factories
 from oban.running.solitude import Solitude
+from oban.running.stacks import stack_of
 from oban.running.stager import Stager
 from oban.running.threads import Threads
 from oban.vault import Vault
@@ -115,6 +117,10 @@ class Oban(QueueControl):
         self.heart: Heart | None = None
         self.supervisor: asyncio.Task[None] | None = None
         self.asked_to_stop: asyncio.Event | None = None
+        #: Done when all is up.
+        self.ready: asyncio.Future[None] | None = None
+        #: What is told to somebody just now; held here, so that it is not lost on the way.
+        self.telling: asyncio.Task[None] | None = None
         #: Why no notifications are heard, None while they are.
         self.hearing: str | None = NOT_YET
         #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
@@ -173,7 +179,7 @@ class Oban(QueueControl):
             raise NotStarted(f"Oban {self.name!r} is running already; stop it before another start")
         refuse_in_child()
         instances.register(self)
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ready = self.ready = asyncio.get_running_loop().create_future()
         self.asked_to_stop = asyncio.Event()
         supervisor = asyncio.create_task(self.supervise(ready), name=f"oban {self.name}")
         self.supervisor = supervisor
@@ -186,6 +192,8 @@ class Oban(QueueControl):
         if not ready.done():
             self.supervisor = None
             instances.unregister(self)
+            if supervisor.cancelled():
+                raise NotStarted(f"Oban {self.name!r} was stopped before it was up")
             await supervisor
         return self
 
@@ -203,7 +211,10 @@ class Oban(QueueControl):
             await self.engine.close()
             return
         assert self.asked_to_stop is not None
+        assert self.ready is not None
         self.asked_to_stop.set()
+        if not self.ready.done():
+            supervisor.cancel()  # what it waits for may never come
         try:
             # The caller may be cancelled while waiting; stopping goes on all the same. A host that
             # cancelled every task cancelled the supervisor too: then it has stopped already.
@@ -221,7 +232,12 @@ class Oban(QueueControl):
             stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.bell.flush)
             await self.engine.open()
-            await stack.enter_async_context(self.executor.places.open())
+            await stack.enter_async_context(
+                self.executor.places.open(
+                    lost=self.asked_to_stop.set,
+                    patience=lambda: self.options.shutdown_grace_period,
+                )
+            )
             if self.options.queues or self.options.leads:
                 await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
                 await stack.enter_async_context(self.beating())
@@ -389,6 +405,8 @@ class Oban(QueueControl):
                     self.control.obey(signal)
             case UniqueLost(job_id) if self.is_leader:  # all hear it, one tells
                 telemetry.execute("oban.job.unique_lost", {"job_id": job_id})
+            case StackAsked(job_id):
+                self.tell_stack(job_id)
             case Deaf(reason):
                 self.hearing = reason
                 telemetry.execute("oban.signals.deaf", {"reason": reason})
@@ -399,6 +417,17 @@ class Oban(QueueControl):
                 for producer in self.queue_loops():
                     producer.suspect()
                 self.wake_queues()
+
+    def tell_stack(self, job_id: int) -> None:
+        """Tell whoever asks where the code of a job is, if it runs here."""
+        for producer in self.queue_loops():
+            if (run := producer.slots.run_of(job_id)) is not None:
+                operation = self.engine.tell_stack(job_id, self.node, stack_of(run))
+                self.telling = asyncio.create_task(self.answer(operation))
+
+    async def answer(self, operation: Operation[None]) -> None:
+        with suppress(DatabaseError):  # whoever asks has seen nothing, and asks again
+            await self.engine.execute(operation)
 
     def wake_queues(self) -> None:
         if self.queues:

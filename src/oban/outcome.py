@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from oban import recorded
 from oban.fields import Seconds, clean_object, seconds
@@ -31,11 +31,19 @@ class Record:
             raise ValueError(f"the recorded value takes {size} bytes, the limit is {self.limit}")
         object.__setattr__(self, "encoded", encoded)
 
+    if not TYPE_CHECKING:  # or any name would pass for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Read the value of a restored record when somebody asks for it."""
+            if name != "value":
+                raise AttributeError(name)
+            object.__setattr__(self, "value", recorded.decode(self.encoded))
+            return self.value
+
     @classmethod
     def restore(cls, encoded: str) -> Self:
-        """The record that was encoded elsewhere."""
+        """The record that was encoded elsewhere. Its value is not read until it is asked for."""
         record = object.__new__(cls)
-        object.__setattr__(record, "value", recorded.decode(encoded))
         object.__setattr__(record, "limit", RECORD_LIMIT)
         object.__setattr__(record, "encoded", encoded)
         return record

@@ -59,6 +59,15 @@ class Part:
         """Fill in the options whose defaults depend on what is given for others."""
         return given
 
+    @classmethod
+    def requires(cls) -> list[str]:
+        """The options without a default."""
+        return [
+            each.name
+            for each in fields(cls)
+            if each.default is MISSING and each.default_factory is MISSING
+        ]
+
     def __post_init__(self) -> None:
         given = {each.name: getattr(self, each.name) for each in fields(self)}
         for name, value in check(type(self), self.path, given).items():
@@ -84,9 +93,9 @@ def parse(part: type[P], path: str, given: object) -> P:
         )
     known = rules(part)
     given = {key: value for key, value in table.items() if value is not None or key not in known}
-    for each in fields(part):
-        if each.default is MISSING and each.default_factory is MISSING and each.name not in given:
-            raise InvalidOption(f"{path}{each.name} is missing; it is {known[each.name]}")
+    for name in part.requires():
+        if name not in given:
+            raise InvalidOption(f"{path}{name} is missing; it is {known[name]}")
     return part(**part.derive(check(part, path, given)))
 
 

@@ -136,6 +136,17 @@ class QueueControl(Client):
             if each.beat_age is not None or each.running_count
         ]
 
+    async def pause_cron(self, entry: str) -> bool:
+        """Let the slots of a cron entry pass without a job; return whether there is such an entry.
+
+        It holds on all nodes, and after restarts, until `resume_cron`; slots that have passed
+        meanwhile are not caught up with.
+        """
+        return await self.engine.execute(self.engine.pause_entry(self.name, entry, paused=True))
+
+    async def resume_cron(self, entry: str) -> bool:
+        return await self.engine.execute(self.engine.pause_entry(self.name, entry, paused=False))
+
     async def command(
         self,
         queue: str,

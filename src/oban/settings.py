@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,6 +53,14 @@ VARIABLES: Final[Mapping[str, str]] = {
     for key, rule in RULES.items()
     if key not in CODE and (switch_of(rule.kind) or not is_part(rule.kind))
 }
+#: Options that are tables of what goes together, and so are one value: something in them has no
+#: default.
+WHOLE: Final = frozenset(
+    name
+    for part in (QueueOptions, LimitOptions)
+    for name, rule in rules(part).items()
+    if is_part(rule.kind) and rule.kind.requires()
+)
 #: How alike a name must be to a known one to be taken for a mistake, out of 1.
 NEAR: Final = 0.8
 
@@ -98,7 +106,7 @@ def settings(source: str, table: Mapping[str, object], text: str = "") -> Iterat
     stack: list[tuple[tuple[str, ...], object]] = [((), table)]
     while stack:
         path, value = stack.pop()
-        if isinstance(value, Mapping) and (value or not path):
+        if isinstance(value, Mapping) and (value or not path) and not is_whole(path):
             stack += reversed([((*path, str(key)), inner) for key, inner in value.items()])
         elif path[0] in COUNTS and len(path) == 2 and not isinstance(value, Mapping):
             limit = (*path, COUNTS[path[0]])
@@ -108,6 +116,11 @@ def settings(source: str, table: Mapping[str, object], text: str = "") -> Iterat
                 yield Setting(source, (*path, name), inner, written=path[-1], text=text)
         else:
             yield Setting(source, path, value, written=path[-1], text=text)
+
+
+def is_whole(path: Sequence[str]) -> bool:
+    """Whether what stands there is not taken apart: `queues.NAME.rate_limit`."""
+    return len(path) == 3 and path[0] in COUNTS and path[-1] in WHOLE
 
 
 def switch_at(key: str) -> Mapping[bool, Mapping[str, object]]:

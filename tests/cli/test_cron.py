@@ -9,6 +9,7 @@ import pytest
 from tests.cli.application import Application
 from tests.cli.conftest import Command
 
+from oban import Oban
 from oban.worker import forget
 
 CRONTAB = """
@@ -116,3 +117,19 @@ def test_modules_and_paths_of_the_published_package_are_looked_into(
     assert "cron_modules names no.such.module" in ran.err
     ran = command(*arguments, "--cron-paths", "no/such/folder")
     assert "cron_paths names no/such/folder, which does not exist" in ran.err
+
+
+def test_an_entry_is_paused_and_resumed_on_all_nodes(
+    command: Command, crontab: None, client: Oban, oban_dsn: str
+) -> None:
+    engine = client.engine
+    assert command("cron", "pause", "new year", "--dsn", oban_dsn).code == 1
+    engine.execute_sync(engine.open_slots("Oban", {"new year": "0 0 1 1 * UTC"}))
+    assert "new year: paused" in command("cron", "pause", "new year", "--dsn", oban_dsn).out
+    (slot,) = engine.execute_sync(engine.last_slots("Oban"))
+    assert slot.paused_at is not None
+    assert "new year: resumed" in command("cron", "resume", "new year", "--dsn", oban_dsn).out
+    (slot,) = engine.execute_sync(engine.last_slots("Oban"))
+    assert (slot.paused_at, slot.expr, slot.timezone) == (None, "0 0 1 1 *", "UTC")
+    missed = command("cron", "pause", "new yaer", "--dsn", oban_dsn)
+    assert (missed.code, "the nearest is 'new year'" in missed.err) == (1, True)

@@ -185,3 +185,68 @@ async def test_asked_while_it_imports_it_ends_without_a_word(
         process.terminate()
         assert await process.exited(timeout=3) == 0
     assert process.output == "importing"
+
+
+async def test_a_job_that_ends_the_program_ends_only_itself(
+    application: Application, oban_dsn: str
+) -> None:
+    application.write(
+        "leaving.py",
+        """
+        import asyncio, sys
+        from oban import job
+
+        async def leave():
+            sys.exit(3)
+
+        async def interrupt():
+            raise KeyboardInterrupt
+
+        @job()
+        async def leaves(kept):
+            await asyncio.create_task(leave())
+
+        @job()
+        async def interrupts(kept):
+            await asyncio.create_task(interrupt())
+
+        @job()
+        async def interrupts_here(kept):
+            raise KeyboardInterrupt
+
+        @job()
+        def interrupts_on_a_thread(kept):
+            raise KeyboardInterrupt
+        """,
+    )
+    names = ("leaves", "interrupts", "interrupts_here", "interrupts_on_a_thread")
+    application.enqueue(oban_dsn, *(f"leaving.{name}" for name in names))
+    async with application.start(*arguments(oban_dsn)) as process:
+        for name in names:
+            await process.line(f"retry .*leaving.{name} ")
+        application.enqueue(oban_dsn, "quick")
+        await process.line(r"jobs_of_mine.quick #\d+")
+        process.terminate()
+        assert await process.exited() == 0
+    assert rows(oban_dsn)[-1] == ("jobs_of_mine.quick", "completed", 1, KEPT)
+
+
+async def test_a_node_whose_resource_is_lost_ends_with_an_error(
+    application: Application, oban_dsn: str
+) -> None:
+    application.write(
+        "lent.py",
+        """
+        import asyncio
+        from contextlib import asynccontextmanager
+
+        @asynccontextmanager
+        async def fleeting():
+            async with asyncio.timeout(0.5):
+                yield
+        """,
+    )
+    application.write("oban.toml", '[resources]\nfleeting = "lent:fleeting"\n')
+    async with application.start(*arguments(oban_dsn)) as process:
+        assert await process.exited() == 1
+        assert "TimeoutError" in process.output

@@ -2,7 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from oban.cli.terminal import counted, length_text, listed, moment_text, printable, relative
+from oban.cli.terminal import printable, relative
+from oban.phrases import counted, length_text, listed, moment_text
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 

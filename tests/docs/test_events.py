@@ -35,7 +35,7 @@ def test_every_event_and_span_of_the_source_is_documented_and_no_other() -> None
     loops = re.findall(r'^    name = "(oban\.\w+)"$', SOURCE, re.MULTILINE)
     told = set(
         re.findall(
-            r'"(oban\.(?:counter|job|leader|lifeline|producer|pruner|queue|refresher|reporter|scheduler|signals|stager)\.\w+)"',
+            r'"(oban\.(?:counter|job|leader|lifeline|producer|pruner|queue|refresher|reporter|resources|scheduler|signals|stager|web)\.\w+)"',
             SOURCE,
         )
     )

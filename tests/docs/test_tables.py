@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import pytest
 from tests.docs.pages import NAMES, ROOT
 
 from oban import Job, settings
+from oban.explanation import Code
 from oban.options import (
     LifelineOptions,
     MetricsOptions,
@@ -70,6 +72,13 @@ def accepted(rule: Rule) -> str:
     if rule.range is not None or rule.kind is bool:
         return str(rule).partition(":")[0]
     return "a list" if "tuple" in str(rule.kind) else "a table"
+
+
+def test_every_cause_is_told_of_once() -> None:
+    page = "docs/explain.md"
+    markers = re.findall(r"<!-- (causes: \w+) -->", (ROOT / page).read_text("utf-8"))
+    told = [row[0] for marker in markers for row in table(page, marker)]
+    assert told == [code(each) for each in get_args(Code)]
 
 
 def documented_parts() -> Iterator[tuple[str, str]]:

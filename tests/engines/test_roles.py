@@ -44,10 +44,13 @@ CHANGES: list[Verb] = [
     lambda engine: engine.delete([1]),
     lambda engine: engine.forget([PRODUCER.uuid]),
 ]
+LOOKS: list[Verb] = [
+    lambda engine: engine.explain(1),
+]
 MAY: dict[str, list[Verb]] = {
-    "reader": READS,
+    "reader": READS + LOOKS,
     "client": READS + INSERTS,
-    "worker": READS + INSERTS + CHANGES,
+    "worker": READS + INSERTS + LOOKS + CHANGES,
 }
 HARMLESS = {"end_lost_turns"}  # it ends sessions of the same role and reads no table
 
@@ -69,6 +72,9 @@ async def test_a_role_can_do_its_part_and_no_more(
     prefix = "public" if kind != "own" else PREFIX
     execute(dsn, tables_sql(kind, prefix))
     await schema.install(dsn, prefix)
+    owner = PostgresEngine(dsn, prefix)
+    await owner.execute(owner.insert([Job(worker="w")]))
+    await owner.close()
     granted = {part: role}
     script = schema.roles_sql(prefix, **granted)
     execute(dsn, script, script)
@@ -76,7 +82,7 @@ async def test_a_role_can_do_its_part_and_no_more(
     address = make_conninfo(dsn, user=role, password="word")
     engine = PostgresEngine(address, prefix)
     await engine.open()
-    for verb in READS + INSERTS + CHANGES:
+    for verb in READS + INSERTS + LOOKS + CHANGES:
         operation = verb(engine)
         if verb in MAY[part] or operation.name in HARMLESS:
             await engine.execute(operation)

@@ -76,7 +76,7 @@ async def test_what_was_counted_is_what_the_table_says(oban_dsn: str, tmp_path: 
         async def done() -> bool:
             waiting = await asyncio.to_thread(
                 asked, oban_dsn, "select 1 from oban_jobs where completed_at is null "
-                "and cancelled_at is null and discarded_at is null and worker not like '%Missing'"
+                "and cancelled_at is null and discarded_at is null and worker not like '%%Missing'"
             )  # fmt: skip
             return not waiting
 

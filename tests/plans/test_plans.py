@@ -9,6 +9,7 @@ import pytest
 from tests.plans.history import PRODUCER, QUEUES, fill, install, run, running_attempts
 from tests.plans.plan import Plan, PlanMode, explaining, plans
 
+from oban.engines.facts import MOST_AHEAD
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.session import PLAN_AGE
 from oban.engines.postgres.statements import PREPARED, PostgresOperation, Statement
@@ -135,6 +136,47 @@ def test_counting_for_metrics_reads_what_has_ended_since_and_no_more(
 
 def short(indexes: set[str]) -> set[str]:
     return {each if each == "pkey" else f"{each}_index" for each in indexes}
+
+
+@pytest.mark.parametrize(("queue", "most_rows"), [("q1", 4_500), ("deep", MOST_AHEAD + 100)])
+def test_an_explanation_reads_the_jobs_before_it_to_a_bound(
+    large: psycopg.Connection[Any], queue: str, most_rows: int
+) -> None:
+    """It is planned for what it is given: only sessions of our own have other plans."""
+    last = (
+        "select id from oban_jobs where state = 'available' and queue = %s and attempt = 0 "
+        "order by priority desc, scheduled_at desc, id desc limit 1"
+    )
+    with large.transaction(force_rollback=True):
+        run(large, ENGINE.beat(report([])))
+        large.execute(DEEP)
+        row = large.execute(last, [queue]).fetchone()
+        assert row is not None
+        found = plans(large, ENGINE.explain(row[0]), "force_custom_plan")
+    for plan in found:
+        # In that index stand only jobs that run and have limits to pass.
+        assert {*plan.unguided} <= {"Index Only Scan oban_jobs_running_lane_index"}, plan
+        assert plan.compiled is False, plan
+    assert sum(plan.rows_read for plan in found) <= most_rows, found
+
+
+DEEP = (
+    "insert into oban_jobs (queue, worker) select 'deep', 'Worker' from generate_series(1, 50000)"
+)
+
+
+def test_an_explanation_of_a_job_that_does_not_wait_reads_next_to_nothing(
+    large: psycopg.Connection[Any],
+) -> None:
+    run(large, ENGINE.beat(report([])))
+    for state in ("completed", "discarded", "executing", "scheduled"):
+        query = "select id from oban_jobs where state = cast(%s as oban_job_state) limit 1"
+        row = large.execute(query, [state]).fetchone()
+        assert row is not None
+        found = plans(large, ENGINE.explain(row[0]), "force_custom_plan")
+        for plan in found:
+            assert plan.unguided == [], plan
+        assert sum(plan.rows_read for plan in found) <= 700, found
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])

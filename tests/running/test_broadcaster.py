@@ -15,7 +15,7 @@ from oban.running.broadcaster import MOST_BYTES, full_count, metrics_of, payload
 from oban.sketch import bin_of
 
 
-@worker(queue="told", cron="0 9 * * MON")
+@worker(oban="broadcasting", queue="told", cron="0 9 * * MON")
 class Told(Worker):
     async def process(self, job: Job) -> None:
         await asyncio.sleep(0.01)
@@ -68,7 +68,11 @@ async def heard(dsn: str, seconds: float) -> dict[str, list[Any]]:
 async def test_others_are_told_when_that_is_asked_for(
     client: Oban, running: Running, oban_dsn: str
 ) -> None:
-    options = {"metrics": {"broadcast": True, "interval": 0.1}, "node": "here"}
+    options = {
+        "name": "broadcasting",
+        "metrics": {"broadcast": True, "interval": 0.1},
+        "node": "here",
+    }
     listening = asyncio.create_task(heard(oban_dsn, 4.0))
     await asyncio.sleep(0.3)
     async with running(queues={"told": 3}, **options) as oban:
@@ -88,7 +92,7 @@ async def test_others_are_told_when_that_is_asked_for(
     assert entry == [
         ["0 9 * * MON", Told.new().worker, {"timezone": "UTC", "name": entry[0][2]["name"]}]
     ]
-    assert (crontab["name"], crontab["node"]) == ("Oban", "here")
+    assert (crontab["name"], crontab["node"]) == ("broadcasting", "here")
     metrics = [metric for message in found["metrics"] for metric in message["metrics"]]
     assert {message["node"] for message in found["metrics"]} == {"here"}
     exec_times = [each["value"] for each in metrics if each["series"] == "exec_time"]

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from tests.running.support import Running, eventually, named, reached, soon
 
-from oban import Cancel, Job, Oban, Worker, worker
+from oban import Cancel, Hooks, Job, Oban, Worker, worker
 
 STARTED = asyncio.Event
 SEEN: dict[str, Any] = {}
@@ -158,6 +158,30 @@ async def test_code_that_swallows_cancellation_keeps_its_slot_and_is_reported(
         await reached(oban, waiting, "executing")
         assert await oban.retry_job(job)
     assert job.state == "cancelled"
+
+
+class Held(Hooks):
+    def before_process(self, job: Job) -> None:
+        started()
+        SEEN["release"].wait(10)
+
+
+async def test_code_does_not_begin_once_the_grace_was_over_in_a_hook_before_it(
+    running: Running, oban_dsn: str, events: list[Any]
+) -> None:
+    async with running(
+        queues={"default": 1}, cancel_grace_period=0.05, hooks=[Held()], shutdown_grace_period=0
+    ) as oban:
+        job = await cancel_running(oban, Endless)
+
+        async def stuck() -> list[Any]:
+            return named(events, "oban.producer.stuck")
+
+        await eventually(stuck)
+        SEEN["release"].set()
+        job = await settled(oban, oban_dsn, job)
+    assert job.state == "cancelled"
+    assert "cancelled" not in SEEN
 
 
 async def test_a_thread_keeps_its_slot_and_its_error_is_kept(

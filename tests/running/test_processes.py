@@ -1,6 +1,5 @@
 """Jobs in child processes: what crosses, how they end, and whom a death concerns."""
 
-import asyncio
 import multiprocessing
 import os
 import signal
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.faults.processes import PYTHON, Process
+from tests.running import only_in_nodes
 from tests.running.in_processes import Awaiting, Child, Judged, broken, model, session, whoami
 from tests.running.support import Running, eventually, named, reached
 
@@ -135,7 +135,6 @@ async def test_an_idle_child_that_dies_is_replaced(running: Running) -> None:
         (first,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
         os.kill(first.recorded(), signal.SIGKILL)
         await gone(first.recorded())
-        await asyncio.sleep(0.3)  # the pool looks each tenth of a second
         (second,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
     assert (second.state, second.errors) == ("completed", [])
     assert second.recorded() != first.recorded()
@@ -192,12 +191,13 @@ async def test_a_node_that_stops_gives_back_the_job_and_leaves_no_child(
 async def test_a_child_that_was_still_starting_when_the_node_stopped_is_not_left(
     running: Running, client: Oban
 ) -> None:
+    before = set(multiprocessing.active_children())
     async with running(queues=CHILDREN, shutdown_grace_period=0.0) as oban:
         job = await oban.enqueue(Child.new({"do": "pid"}))
         await reached(oban, job, "executing")
 
     async def none_left() -> bool:
-        return not multiprocessing.active_children()
+        return not set(multiprocessing.active_children()) - before
 
     await eventually(none_left)
     assert (await reached(client, job, "available")).attempt == 0
@@ -287,6 +287,15 @@ async def test_a_resource_that_cannot_be_opened_fails_the_jobs_of_the_child(
         (failed,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
         assert oban.executor.places.children.idle == []
     assert "FileNotFoundError" in error(failed)
+
+
+async def test_a_resource_that_no_child_can_import_is_told_in_the_errors_of_its_jobs(
+    running: Running,
+) -> None:
+    async with running(queues=CHILDREN, resources={"local": only_in_nodes.local}) as oban:
+        (failed,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
+    assert "RuntimeError: not here" in error(failed)
+    assert "ProcessDied" not in error(failed)
 
 
 async def test_a_job_that_no_child_can_find_fails_and_says_so(running: Running) -> None:

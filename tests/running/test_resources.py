@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from tests.running.in_processes import whoami
-from tests.running.support import Running, reached
+from tests.running.support import Running, eventually, named, reached
 
 from oban import Job, Oban, Record, Worker, current_job, job, worker
-from oban.errors import InvalidOption
+from oban.errors import InvalidOption, NotStarted
+from oban.running import places
 from oban.testing import drain_queue, process_job
 
 NOTES: list[str] = []
@@ -117,6 +118,100 @@ async def test_a_start_that_fails_closes_what_it_opened(oban_dsn: str) -> None:
         await oban.start()
     assert NOTES == ["open http", "close http"]
     assert oban.producers == {}
+
+
+@asynccontextmanager
+async def slow_to_open() -> AsyncIterator[None]:
+    NOTES.append("opens")
+    try:
+        await asyncio.sleep(60)
+    finally:
+        NOTES.append("gave up")
+    yield
+
+
+async def opening(oban: Oban) -> "asyncio.Task[Oban]":
+    start = asyncio.create_task(oban.start())
+
+    async def begun() -> bool:
+        return "opens" in NOTES
+
+    await eventually(begun)
+    return start
+
+
+async def test_a_start_is_cancelled_while_a_resource_opens(oban_dsn: str) -> None:
+    resources = {"http": http, "slow": slow_to_open}
+    start = await opening(Oban(pool=oban_dsn, queues={"default": 1}, resources=resources))
+    start.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await start
+    assert NOTES == ["open http", "opens", "gave up", "close http"]
+
+
+async def test_a_stop_while_a_resource_opens_ends_the_start(oban_dsn: str) -> None:
+    oban = Oban(pool=oban_dsn, queues={"default": 1}, resources={"slow": slow_to_open})
+    start = await opening(oban)
+    async with asyncio.timeout(5):
+        await oban.stop()
+        with pytest.raises(NotStarted, match="was stopped before it was up"):
+            await start
+    assert NOTES == ["opens", "gave up"]
+
+
+async def test_a_resource_that_does_not_close_is_told_and_holds_nothing_up(
+    oban_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def slow_to_close() -> AsyncIterator[None]:
+        yield
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(places, "CLOSING", 0.1)
+    options: Any = {"resources": {"slow": slow_to_close}, "shutdown_grace_period": 0.2}
+    oban = await Oban(pool=oban_dsn, queues={"default": 1}, **options).start()
+    async with asyncio.timeout(5):
+        with pytest.raises(TimeoutError, match=r"resources \(slow\) were not closed after 0.2 s"):
+            await oban.stop()
+    assert oban.producers == {}
+
+
+async def test_what_a_resource_raises_while_it_closes_is_raised_by_the_stop(
+    oban_dsn: str,
+) -> None:
+    @contextmanager
+    def failing() -> Iterator[None]:
+        yield
+        raise ValueError("while it closed")
+
+    oban = Oban(pool=oban_dsn, queues={"default": 1}, resources={"http": http, "failing": failing})
+    await oban.start()
+    with pytest.raises(ValueError, match="while it closed"):
+        await oban.stop()
+    assert NOTES == ["open http", "close http"]
+
+
+async def test_a_resource_that_is_lost_stops_the_node_in_order(
+    oban_dsn: str, events: list[Any]
+) -> None:
+    @asynccontextmanager
+    async def limited() -> AsyncIterator[None]:
+        async with asyncio.timeout(0.3):  # cancels the task that has opened it
+            yield
+
+    oban = Oban(pool=oban_dsn, queues={"default": 1}, resources={"http": http, "it": limited})
+    await oban.start()
+    supervisor = oban.supervisor
+    assert supervisor is not None
+    async with asyncio.timeout(5):
+        with pytest.raises(TimeoutError):
+            await supervisor
+        with pytest.raises(TimeoutError):
+            await oban.stop()
+    (lost,) = named(events, "oban.resources.exception")
+    assert lost["error_type"] == "TimeoutError"
+    assert NOTES == ["open http", "close http"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.running.in_processes import Child
 from tests.running.support import Running, eventually, named, reached, soon
 from tests.running.test_processes import gone, lives, pid_in
 
-from oban import Job, Oban, Record, Worker, job, worker
+from oban import Hooks, Job, Oban, Record, Worker, job, worker
 
 SEEN: dict[str, Any] = {}
 SHORT = 0.1
@@ -46,6 +47,14 @@ class Stubborn(Worker):
 
 
 @worker(timeout=SHORT)
+class Lenient(Worker):
+    async def process(self, job: Job) -> Any:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return Record("done after all")
+
+
+@worker(timeout=SHORT)
 class Threaded(Worker):
     def process(self, job: Job) -> Any:
         assert SEEN["release"].wait(10)
@@ -53,6 +62,13 @@ class Threaded(Worker):
         if job.args.get("fail"):
             raise RuntimeError("late")
         return Record("done after all")
+
+
+@worker(timeout=SHORT)
+class Handing(Worker):
+    def process(self, job: Job) -> Any:
+        assert SEEN["release"].wait(10)
+        return asyncio.sleep(60)
 
 
 @worker(timeout=60)
@@ -131,6 +147,22 @@ async def test_an_async_job_that_swallows_it_keeps_its_slot_and_is_reported(
     assert SEEN["cancelled"] == 2
 
 
+class Slow(Hooks):
+    async def after_process(self, job: Job, result: Any) -> None:
+        await asyncio.sleep(0.3)
+
+    async def on_error(self, job: Job, error: BaseException) -> None:
+        await asyncio.sleep(0.3)
+
+
+async def test_hooks_after_the_code_are_not_made_to_end_by_its_timeout(running: Running) -> None:
+    async with running(cancel_grace_period=0.05, hooks=[Slow()]) as oban:
+        failed = await reached(oban, await oban.enqueue(Endless.new()), "retryable")
+        late = await oban.enqueue(Lenient.new())
+        assert (await reached(oban, late, "completed", "retryable")).recorded() == "done after all"
+    assert "TimeoutError: the attempt took longer" in failed.errors[0]["error"]
+
+
 async def test_an_error_of_the_cleanup_is_kept_as_the_cause(running: Running) -> None:
     async with running() as oban:
         job = await reached(oban, await oban.enqueue(Cleaning.new()), "retryable")
@@ -158,6 +190,18 @@ async def test_a_thread_past_its_timeout_keeps_its_slot_and_what_it_returns_coun
     assert job.recorded() == "done after all"
     assert len(named(events, "oban.job.timeout")) == 1
     assert named(events, "oban.producer.stuck") == []
+
+
+async def test_what_a_thread_hands_to_the_loop_past_its_timeout_does_not_begin(
+    running: Running, events: list[Any]
+) -> None:
+    async with running(queues=ONE, shutdown_grace_period=0) as oban:
+        job = await oban.enqueue(Handing.new())
+        await told(events, "oban.job.timeout")
+        SEEN["release"].set()
+        job = await reached(oban, job, "retryable")
+        await is_free(oban)
+    assert "TimeoutError: the attempt took longer" in job.errors[0]["error"]
 
 
 async def test_a_thread_that_raises_past_its_timeout_has_timed_out(

@@ -16,6 +16,7 @@ from oban.options import (
     Options,
     PoolOptions,
     QueueOptions,
+    RateLimitOptions,
     StagerOptions,
 )
 from oban.settings import KEYS, VARIABLES, parse_counts
@@ -276,6 +277,23 @@ class TestMerging:
             "media": QueueOptions(limit=5),
             "default": QueueOptions(),
         }
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[queues.media]\nrate_limit = { allowed = 60, period = 10 }",
+            "[queues.media.rate_limit]\nallowed = 60\nperiod = 10",
+        ],
+    )
+    def test_a_rate_is_read_whole(self, write: Write, text: str) -> None:
+        """One half of it without the other says nothing."""
+        found = load(write(f"{text}\n[limits.api]\nrate_limit = {{ allowed = 5, period = 1 }}\n"))
+        assert found.options.queues["media"].rate_limit == RateLimitOptions(allowed=60, period=10)
+        assert found.options.limits["api"].rate_limit == RateLimitOptions(allowed=5, period=1)
+
+    def test_a_wrong_rate_is_named_with_its_line(self, write: Write) -> None:
+        path = write("[queues.media]\nrate_limit = { allowed = 60, perod = 10 }\n")
+        assert "oban.toml, line 2: queues.media.rate_limit.perod is not an option" in refusal(path)
 
     def test_a_list_is_replaced_whole(self, write: Write) -> None:
         path = write('cron_modules = ["a", "b"]\n')

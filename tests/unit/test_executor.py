@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -175,6 +177,11 @@ class BrokenTwice(Exception):
         raise RuntimeError("broken")
 
 
+class Interrupting(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
 ERRORS = [
     ValueError("no"),
     SystemExit(3),
@@ -187,6 +194,7 @@ ERRORS = [
     Below("below"),
     Broken(),
     BrokenTwice(),
+    Interrupting(),
     UnknownWorker("another one"),
     RecursionError("deep"),
     MemoryError(),
@@ -213,6 +221,44 @@ async def test_whatever_is_raised_at_the_last_attempt_discards(
 ) -> None:
     ack = await execute(kind, raising(error), attempt=3, max_attempts=3)
     assert (ack.attempt, ack.state, ack.delay) == (3, JobState.DISCARDED, None)
+
+
+async def test_a_thread_that_raises_what_ctrl_c_does_has_failed() -> None:
+    ack = await execute(OnAThread, raising(KeyboardInterrupt()))
+    assert ack.state is JobState.RETRYABLE
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    """The program answers Ctrl-C itself, as `oban start` and web servers do."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("handled")
+async def test_an_interrupt_that_no_ctrl_c_can_have_caused_is_a_failure() -> None:
+    ack = await execute(OnTheLoop, raising(KeyboardInterrupt()))
+    assert ack.state is JobState.RETRYABLE
+    assert ack.error is not None
+    assert "KeyboardInterrupt" in ack.error
+
+
+def test_ctrl_c_ends_the_program_although_a_job_runs() -> None:
+    def press(job: Job) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with closing(asyncio.new_event_loop()) as loop, pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(execute(OnTheLoop, press))
+
+
+def test_a_second_ctrl_c_ends_a_program_run_by_asyncio() -> None:
+    def press_twice(job: Job) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(execute(OnTheLoop, press_twice))
 
 
 async def test_the_whole_traceback_is_kept(kind: Any) -> None:

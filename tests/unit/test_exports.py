@@ -35,7 +35,8 @@ OBAN = {
     "cancel_job", "cancel_job_sync", "cancel_many_jobs", "cancel_many_jobs_sync",
     "check_all_queues", "check_queue", "create_pool", "delete_job", "delete_job_sync",
     "delete_many_jobs", "delete_many_jobs_sync", "enqueue", "enqueue_many", "enqueue_many_sync",
-    "enqueue_stream", "enqueue_sync", "get_instance", "get_job", "get_job_sync", "node",
+    "enqueue_stream", "enqueue_sync", "explain", "explain_sync", "get_instance", "get_job",
+    "get_job_sync", "node",
     "retry_job", "retry_job_sync", "retry_many_jobs", "retry_many_jobs_sync", "start", "stop",
     "update_job", "update_job_sync", "update_many_jobs", "update_many_jobs_sync",
 }  # fmt: skip

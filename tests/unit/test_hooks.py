@@ -235,6 +235,18 @@ async def test_what_is_raised_after_the_work_changes_nothing(
     assert told == [("after_process", "after the work", 7), ("on_error", "after the failure", 7)]
 
 
+class Interrupting(Hooks):
+    def after_process(self, job: Job, result: Any) -> None:
+        raise KeyboardInterrupt
+
+
+async def test_a_hook_on_a_thread_that_raises_what_ctrl_c_does_has_failed(
+    failures: list[telemetry.Metadata],
+) -> None:
+    assert (await execute(Plain.new(), Interrupting())).state == "completed"
+    assert [each["error_type"] for each in failures] == ["KeyboardInterrupt"]
+
+
 class Around(Hooks):
     def __init__(self, run: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self.run = run

@@ -46,6 +46,18 @@ def test_the_default_limit_is_that_of_the_contract() -> None:
     assert Record(None).limit == RECORD_LIMIT == 64_000_000
 
 
+def test_a_restored_record_is_read_when_its_value_is_asked_for() -> None:
+    restored = Record.restore(Record({"a": [1]}).encoded)
+    assert restored.value == {"a": [1]}
+    assert restored == Record({"a": [1]})
+    unread = Record.restore("no value of any kind")
+    assert unread.encoded == "no value of any kind"
+    with pytest.raises(ValueError, match="not a recorded value"):
+        unread.value  # reading it is what is tested
+    with pytest.raises(AttributeError):
+        unread.size  # type: ignore[attr-defined]
+
+
 # Snooze
 
 

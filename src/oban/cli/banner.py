@@ -8,10 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from oban.cli.plan import Plan
-from oban.cli.terminal import counted, printable
-from oban.cli.version import oban_version
+from oban.cli.terminal import printable
 from oban.dsn import mask_dsn
 from oban.options import QueueOptions
+from oban.phrases import counted
+from oban.running.process import version as oban_version
 
 
 def facts(plan: Plan, dsn: str, schema_version: int) -> dict[str, Any]:

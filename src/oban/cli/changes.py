@@ -31,11 +31,12 @@ from oban.cli.options import (
     YesOption,
     configure,
 )
-from oban.cli.terminal import counted, listed, messages, output, print_json
+from oban.cli.terminal import messages, output, print_json
 from oban.configuration import Configuration
 from oban.engines.base import Engine, Operation
 from oban.engines.values import JobFilter, Retried
 from oban.oban import Oban
+from oban.phrases import counted, listed
 from oban.states import FINAL, JobState, states_before
 
 #: Jobs changed in one statement: few enough that the rows are not held for long.

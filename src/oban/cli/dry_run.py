@@ -11,13 +11,14 @@ from rich.text import Text
 
 from oban.cli import crontab
 from oban.cli.plan import Plan, complete
-from oban.cli.terminal import counted, one_line, print_json, printable, show, warn
+from oban.cli.terminal import one_line, print_json, printable, show, warn
 from oban.cli.workers import find_workers
 from oban.configuration import Configuration
 from oban.dsn import MASK, mask_dsn
 from oban.errors import ConfigurationError
 from oban.lookup import WorkerFinder
 from oban.part import Part
+from oban.phrases import counted
 
 DEFAULT = "default"
 #: Runs of the crontab that are shown.

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from oban.cli.job_table import state_text
-from oban.cli.terminal import moment_text, output, plain, printable, relative
+from oban.cli.terminal import output, plain, printable, relative
 from oban.job import JOB_FIELDS, Job
+from oban.phrases import moment_text
 
 #: The moments of a job's life, in the order in which they come.
 TIMELINE: Final = (

@@ -1,10 +1,11 @@
 """`oban jobs`: `list` and `show` are here, the others in files of their own."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from oban.cli.changes import cancel, delete, retry
 from oban.cli.database import client
@@ -30,10 +31,11 @@ from oban.cli.options import (
     configure,
 )
 from oban.cli.stats import stats
-from oban.cli.terminal import print_json, say
+from oban.cli.terminal import print_json, printable, say, show
 from oban.configuration import Configuration
-from oban.engines.values import JobFilter
+from oban.engines.values import JobFilter, ToldStack
 from oban.job import Job
+from oban.states import JobState
 
 jobs = typer.Typer(
     name="jobs",
@@ -121,6 +123,40 @@ def show_job(
 async def get(loaded: Configuration, job_id: int) -> Job | None:
     async with client(loaded) as oban:
         return await oban.get_job(job_id)
+
+
+@jobs.command("stack")
+def show_stack(
+    *,
+    job_id: Annotated[int, typer.Argument(metavar="ID", help="The job's id.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    dsn: DsnOption = None,
+    embedded: EmbeddedOption = False,
+    prefix: PrefixOption = None,
+) -> None:
+    """Show where the code of a running job is just now."""
+    loaded = configure(config, dsn, embedded, prefix)
+
+    async def ask() -> tuple[Job | None, ToldStack | None]:
+        async with client(loaded) as oban:
+            job = await oban.get_job(job_id)
+            is_running = job is not None and job.state is JobState.EXECUTING
+            return job, await oban.job_stack(job_id) if is_running else None
+
+    job, told = asyncio.run(ask())
+    if job is None:
+        raise Failed(f"there is no job {job_id}")
+    if told is None:
+        raise Failed(
+            f"job {job_id} is {job.state} and has no stack"
+            if job.state is not JobState.EXECUTING
+            else f"nobody tells of job {job_id}: its node has died, or hears no notifications"
+        )
+    if as_json:
+        print_json(asdict(told))
+    else:
+        show(Text(f"job {job_id} on {printable(told.node)}:", "bold"), Text(printable(told.stack)))
 
 
 for command in (stats, retry, cancel, delete):

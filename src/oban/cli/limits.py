@@ -20,8 +20,9 @@ from oban.cli.options import (
     configure,
     parse_rate,
 )
-from oban.cli.terminal import length_text, print_json, printable, show
+from oban.cli.terminal import print_json, printable, show
 from oban.limits import LimitInfo
+from oban.phrases import length_text
 
 limits = typer.Typer(
     name="limits",

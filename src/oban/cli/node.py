@@ -22,6 +22,8 @@ from oban.cli.signals import StopSignals
 from oban.cli.vitals import Observer
 from oban.cli.watchdog import Watchdog
 from oban.cli.watching import Watched, watch
+from oban.cli.web import serving
+from oban.errors import ObanError
 from oban.lookup import WorkerFinder
 from oban.oban import Oban
 from oban.options import Options
@@ -44,7 +46,14 @@ def run_node(
     loop = new_loop()
     asyncio.set_event_loop(loop)
     signals.attach(loop)
-    loop.run_until_complete(serve(plan, dsn, signals, announcer, watched))
+    serving = loop.create_task(serve(plan, dsn, signals, announcer, watched))
+    while True:
+        try:
+            return loop.run_until_complete(serving)
+        except (SystemExit, KeyboardInterrupt):
+            if serving.done():
+                raise
+            # A task of a job has raised it, which stops the loop for all. That job has its error.
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -99,7 +108,8 @@ async def run_on(
         announcer.tell("oban.node.start", banner(told), **told)
         for override in commanded:
             announcer.warn(override)
-    await signals.asked.wait()
+    async with serving(oban, watched.web):
+        await asked_or_over(signals, oban)
     observer.stopping = True
     await stop(oban, signals, announcer)
     watchdog.code = 0
@@ -128,6 +138,17 @@ async def unless_asked(signals: StopSignals, work: Awaitable[T]) -> T | None:
     task.cancel()
     await asyncio.wait([task])
     return None
+
+
+async def asked_or_over(signals: StopSignals, oban: Oban) -> None:
+    """Wait until a signal asks to stop. Raises what the node ended by, if it has done so itself."""
+    assert oban.supervisor is not None
+    asked = asyncio.ensure_future(signals.asked.wait())
+    await asyncio.wait([asked, oban.supervisor], return_when=asyncio.FIRST_COMPLETED)
+    if not asked.done():
+        asked.cancel()
+        await oban.supervisor
+        raise ObanError("the node has ended without being asked to")
 
 
 async def stop(oban: Oban, signals: StopSignals, announcer: Announcer) -> None:

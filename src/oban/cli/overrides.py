@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from oban.cli.terminal import length_text, moment_text
 from oban.engines.values import EVERY
 from oban.oban import Oban
+from oban.phrases import length_text, moment_text
 
 
 def overrides(oban: Oban) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from oban.cli.cron import cron
+from oban.cli.explain import explain
 from oban.cli.failures import report
 from oban.cli.jobs import jobs
 from oban.cli.limits import limits
@@ -14,7 +15,9 @@ from oban.cli.queues import queues
 from oban.cli.start import start
 from oban.cli.status import status
 from oban.cli.tables import install, migrate, uninstall
-from oban.cli.version import oban_version, version
+from oban.cli.version import version
+from oban.cli.web import web
+from oban.running.process import version as oban_version
 
 app = typer.Typer(
     name="oban",
@@ -30,11 +33,13 @@ DATABASE = "Tables"
 LOOK_AFTER = "Jobs and queues"
 
 app.command(rich_help_panel=RUN)(start)
+app.command(rich_help_panel=RUN)(web)
 app.command(rich_help_panel=RUN)(version)
 app.command(rich_help_panel=DATABASE)(install)
 app.command(rich_help_panel=DATABASE)(migrate)
 app.command(rich_help_panel=DATABASE)(uninstall)
 app.command(rich_help_panel=LOOK_AFTER)(status)
+app.command(rich_help_panel=LOOK_AFTER)(explain)
 app.add_typer(jobs, rich_help_panel=LOOK_AFTER)
 app.add_typer(queues, rich_help_panel=LOOK_AFTER)
 app.add_typer(limits, rich_help_panel=LOOK_AFTER)
@@ -61,6 +66,8 @@ def oban(
     oban start --queues default:10    run jobs there
     oban jobs list --state retryable  see what failed and is tried again
     oban queues pause mailers         pause a queue on all nodes
+    oban explain 42                   see why a job does not run
+    oban web                          see and do all that in a browser
     """
 
 

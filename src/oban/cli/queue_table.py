@@ -6,8 +6,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from oban.cli.terminal import length_text, moment_text, printable, relative
+from oban.cli.terminal import printable, relative
 from oban.engines.values import EVERY, Intent
+from oban.phrases import length_text, moment_text
 from oban.running.control import ASPECTS, newest
 from oban.running.producer import QueueInfo
 

@@ -13,8 +13,9 @@ from typing import Final
 
 from oban.cli.database import reachable
 from oban.cli.failures import Failed
-from oban.cli.terminal import counted, listed, say
+from oban.cli.terminal import say
 from oban.configuration import EMBEDDED, Configuration
+from oban.phrases import counted, listed
 
 #: The shutdown grace of a node that restarts, unless another is given: nobody likes to wait.
 GRACE: Final = 1.0

@@ -32,6 +32,7 @@ from oban.cli.reload import run_reloading
 from oban.cli.signals import StopSignals, leave
 from oban.cli.terminal import attended
 from oban.cli.watching import Watched
+from oban.cli.web import check_web_address
 from oban.cli.workers import application_folder, find_workers, make_importable
 from oban.configuration import EMBEDDED, Configuration
 
@@ -112,6 +113,14 @@ def start(
             rich_help_panel=NODE,
         ),
     ] = None,
+    web_port: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT",
+            help="Serve the dashboard there; HOST:PORT for others, whom OBAN_WEB_USERS names.",
+            rich_help_panel=NODE,
+        ),
+    ] = None,
     app_dir: Annotated[
         Path | None,
         typer.Option(
@@ -176,6 +185,10 @@ def start(
     count = 1 if processes is None else process_count(processes)
     if health_port is not None:
         parse_address(health_port)
+    if web_port is not None:
+        check_web_address(web_port)
+        if processes is not None:
+            raise WrongUsage("--web-port is for one process; run `oban web` beside --processes")
     if reload and processes is not None:
         raise WrongUsage("--reload and --processes are both given; give one of them")
     if processes is None and report_to is None and (max_memory or max_jobs):
@@ -217,7 +230,7 @@ def start(
 
     def watched() -> Watched:
         health = None if health_port is None else Health(health_port)
-        return Watched(health, report_to, count_jobs=max_jobs is not None)
+        return Watched(health, report_to, count_jobs=max_jobs is not None, web=web_port)
 
     run(chosen, folder, log_level, form, parent=parent, open_watched=watched)
 

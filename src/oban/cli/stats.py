@@ -22,9 +22,10 @@ from oban.cli.options import (
     configure,
     parse_length,
 )
-from oban.cli.terminal import counted, one_line, print_json, printable, say, show
+from oban.cli.terminal import one_line, print_json, printable, say, show
 from oban.errors import InvalidOption
 from oban.metrics import Quantiles, Stat, path_of
+from oban.phrases import counted
 from oban.states import JobState
 
 

@@ -24,10 +24,11 @@ from oban.cli.options import (
     configure,
 )
 from oban.cli.queue_table import short_id
-from oban.cli.terminal import counted, duration, print_json, printable, relative, show
+from oban.cli.terminal import duration, print_json, printable, relative, show
 from oban.dsn import mask_dsn
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import Intent, JobCount, KnownProducer
+from oban.phrases import counted
 from oban.schema import SchemaStatus
 from oban.states import JobState
 

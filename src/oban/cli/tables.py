@@ -17,8 +17,9 @@ from oban.cli.options import (
     YesOption,
     configure,
 )
-from oban.cli.terminal import counted, messages, output, say
+from oban.cli.terminal import messages, output, say
 from oban.engines.postgres import PostgresEngine
+from oban.phrases import counted
 from oban.schema import SchemaStatus
 
 T = TypeVar("T")

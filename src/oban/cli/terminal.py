@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TextIO
 
@@ -105,31 +104,6 @@ def duration(length: timedelta) -> str:
     return f"{seconds}s"
 
 
-def length_text(seconds: float) -> str:
-    """`1 h 59 min`, `3 d`, `20 s`: the two largest units, seconds only below a minute."""
-    left = max(0, round(seconds))
-    pieces: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, size)
-        if amount and not (unit == "s" and pieces):
-            pieces.append(f"{amount} {unit}")
-    return " ".join(pieces[:2]) or "0 s"
-
-
 def one_line(text: str) -> Text:
     """A cell that is cut where it does not fit, and never wrapped."""
     return Text(printable(text).replace("\n", " "), no_wrap=True, overflow="ellipsis")
-
-
-def moment_text(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 job`, `1,204 jobs`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(items: Sequence[str], most: int = 10) -> str:
-    rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest:,} more" if rest > 0 else "")

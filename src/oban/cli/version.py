@@ -7,10 +7,7 @@ import typer
 
 from oban.cli.options import JsonOption
 from oban.cli.terminal import print_json
-
-
-def oban_version() -> str:
-    return version_of("oban")
+from oban.running.process import version as oban_version
 
 
 def version(as_json: JsonOption = False) -> None:

@@ -2,15 +2,13 @@
 
 import contextlib
 import os
-import resource
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from oban.errors import ObanError
 from oban.oban import Oban
+from oban.running.process import memory
 
 Vitals: TypeAlias = dict[str, Any]
 
@@ -75,15 +73,6 @@ class Observer:
 
 def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-def memory() -> int:
-    """Bytes that this process occupies now, or did at most where the system does not say."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def summed_up(processes: list[Vitals]) -> Vitals:

@@ -24,6 +24,8 @@ class Watched:
     health: Health | None = None
     report_to: int | None = None
     count_jobs: bool = False
+    #: Where it serves the dashboard.
+    web: str | None = None
 
 
 class JobCount:

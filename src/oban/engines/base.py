@@ -10,16 +10,21 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from oban.engines.facts import JobFacts
 from oban.engines.values import (
     Aspect,
     Beat,
+    CensusCount,
     Channel,
     Commandable,
     Counted,
+    Cursor,
     DueSlots,
     Intent,
     JobCount,
     JobFilter,
+    JobPage,
+    JobSearch,
     Keep,
     KnownProducer,
     LastSlot,
@@ -35,6 +40,7 @@ from oban.engines.values import (
     Signal,
     Staged,
     Times,
+    ToldStack,
     Traits,
     Turn,
 )
@@ -132,6 +138,50 @@ class Engine(Protocol):
         """The ids that `search` would find, without reading the jobs."""
         ...
 
+    def browse(
+        self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = ...
+    ) -> Operation[JobPage]:
+        """A page of jobs, in the order of their state.
+
+        Available: as they are claimed. Scheduled and retryable: the soonest first. Executing and
+        finished: the last that began, or ended, first. Else those with the greatest id first. Looks
+        at about `window` jobs and no more, so that it takes as long however rare those are that
+        match; a page may hold less than `limit`, or nothing, and yet have a next one.
+        """
+        ...
+
+    def browse_ids(
+        self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = ...
+    ) -> Operation[tuple[list[int], Cursor | None]]:
+        """The ids on a page, and where the next one begins."""
+        ...
+
+    def count_matching(self, wanted: JobSearch, most: int) -> Operation[int]:
+        """How many jobs match; counts to `most` and no further. May read every job."""
+        ...
+
+    def census(self) -> Operation[list[CensusCount]]:
+        """How many jobs of each worker each queue has in each state. Reads every job."""
+        ...
+
+    def estimate(self) -> Operation[dict[str, int]]:
+        """About how many jobs are in each state, at once however many there are."""
+        ...
+
+    def within(self, operation: Operation[T], seconds: float) -> Operation[T]:
+        """The same, of which no statement takes longer: then it is `TooSlow`."""
+        ...
+
+    def ask_stack(self, job_id: int) -> Operation[datetime]:
+        """Ask the node that runs the job where its code is; it answers by `tell_stack`. When."""
+        ...
+
+    def tell_stack(self, job_id: int, node: str, stack: str) -> Operation[None]: ...
+
+    def told_stack(self, job_id: int) -> Operation[ToldStack | None]:
+        """What was told of the job in the last minute."""
+        ...
+
     def lags(self, queues: Sequence[str]) -> Operation[dict[str, float]]:
         """How many seconds the oldest available job of each queue has waited, if there is one."""
         ...
@@ -154,6 +204,13 @@ class Engine(Protocol):
 
         Of those inserted within `since` seconds, or all. Reads every job: raises `TooSlow` when
         that takes longer than `patience` seconds.
+        """
+        ...
+
+    def explain(self, identity: int) -> Operation[JobFacts | None]:
+        """What tells why the job does not run, or how it ended; None when there is none.
+
+        A few short reads, however many jobs and nodes there are.
         """
         ...
 
@@ -240,6 +297,10 @@ class Engine(Protocol):
 
         An entry that another leader has moved meanwhile is left alone: each slot is run once.
         """
+        ...
+
+    def pause_entry(self, name: str, entry: str, *, paused: bool) -> Operation[bool]:
+        """Let the slots of a cron entry pass without a job, or no longer; whether there is one."""
         ...
 
     def last_slots(self, name: str) -> Operation[list[LastSlot]]: ...

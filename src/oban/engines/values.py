@@ -1,7 +1,7 @@
 """What an engine takes and gives beside jobs: plain values, without I/O."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -111,6 +111,68 @@ class JobFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class PathValue:
+    """A value within args or meta, as text: `42` is both the number and the text."""
+
+    field: Literal["args", "meta"]
+    keys: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSearch:
+    """Which jobs to browse, of one state or of all; what is None or empty lets everything pass."""
+
+    state: str | None = None
+    queue: str | None = None
+    worker: str | None = None
+    #: A piece of the worker's name, in letters of any case.
+    worker_like: str | None = None
+    #: The node that its last attempt ran on.
+    node: str | None = None
+    tags: Sequence[str] = ()
+    priority: int | None = None
+    ids: Sequence[int] = ()
+    paths: Sequence[PathValue] = ()
+    #: Something has happened to the job since then.
+    since: datetime | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every job of the state, and of the queue if one is named, matches."""
+        return replace(self, state=None, queue=None) == EVERY_JOB
+
+
+EVERY_JOB: Final = JobSearch()
+
+
+class Cursor(NamedTuple):
+    """Behind which job a page begins: its place in the order that its state is read in."""
+
+    id: int | None
+    moment: str | None
+    rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    jobs: Sequence[Job]
+    #: Where the next page begins, None where there is none.
+    next: Cursor | None
+    #: Whether it holds less than was wanted although there may be more: so many were looked at.
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CensusCount:
+    queue: str
+    worker: str
+    #: A word that a newer package may have brought, not always a JobState.
+    state: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobCount:
     queue: str
     #: A word that a newer package may have brought, not always a JobState.
@@ -136,6 +198,15 @@ class KnownProducer:
     @property
     def alive(self) -> bool:
         return self.beat_age is not None and self.beat_age <= self.max_age
+
+
+@dataclass(frozen=True, slots=True)
+class ToldStack:
+    """Where the code of a running job was, as its node has told."""
+
+    node: str
+    told_at: datetime
+    stack: str
 
 
 # Heartbeats: what a process tells, and what it learns with the same statement.
@@ -260,6 +331,8 @@ class Scheduled:
     #: Of these, those without a job, because the last one is not finished.
     overlapping: frozenset[str]
     jobs: tuple[Job, ...]
+    #: Those without a job because somebody has paused them.
+    paused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +345,11 @@ class LastSlot:
     #: The slot of its last job, None while it never had one.
     job_slot: datetime | None
     job_id: int | None
+    #: How a leader has read it last.
+    expr: str
+    timezone: str
+    #: Since when its slots pass without a job, None where they do not.
+    paused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +507,13 @@ class UniqueLost:
     job_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class StackAsked:
+    """Somebody wants to see where the code of this job is."""
+
+    job_id: int
+
+
 Signal = (
     Inserted
     | Due
@@ -437,6 +522,7 @@ Signal = (
     | Commanded
     | ForeignCommand
     | UniqueLost
+    | StackAsked
     | Resync
     | Deaf
     | Undecodable

@@ -4,14 +4,18 @@ The pool hands functions over by their name, so what they share stands in the mo
 """
 
 import asyncio
+import fcntl
 import inspect
 import os
+import signal
+import sys
 import threading
 from collections.abc import Awaitable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from oban import telemetry
@@ -19,9 +23,10 @@ from oban.current import CURRENT
 from oban.lookup import WorkerFinder
 from oban.lookup.location import import_module
 from oban.outcome import RateLimited
+from oban.running.children import NODES_SIGNALS
 from oban.running.crossing import read_job, write_error, write_outcome
 from oban.running.frames import workers_part
-from oban.running.resources import Factory, open_in_child
+from oban.running.resources import Sent, open_in_child
 from oban.worker import Definition, worker_named
 
 
@@ -31,7 +36,7 @@ class Setup:
 
     root: Path
     worker_modules: tuple[str, ...] | None
-    factories: dict[str, Factory] = field(default_factory=dict)
+    factories: dict[str, Sent] = field(default_factory=dict)
     #: Why other resources cannot be had here.
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -51,12 +56,15 @@ class Child:
         except BaseException as error:  # noqa: BLE001  # foreign code; told when the node asks
             self.trouble = write_error(telemetry.describe_error(error))
 
+    def find(self, worker: str, module: str | None) -> Definition:
+        if module is not None and worker_named(worker) is None:
+            import_module(module)  # the node has it; why it fails here the search below tells
+        return self.finder.find(worker)
+
     def run(self, text: str) -> Any:
         job, module = read_job(text)
-        if module is not None and worker_named(job.worker) is None:
-            import_module(module)  # the node has it; why it fails here the search below tells
         self.definition = None
-        definition = self.definition = self.finder.find(job.worker)
+        definition = self.definition = self.find(job.worker, module)
         job.resources = self.resources
         CURRENT.set(job)
         try:
@@ -78,32 +86,86 @@ async def result_of(work: Awaitable[Any]) -> Any:
 
 
 def open_child(setup: Setup) -> None:
-    """Begin: from here on the process ends with its node, however that ends."""
-    threading.Thread(target=end_with_node, name="oban node", daemon=True).start()
+    """Begin: from here on the process ends with its node, however that ends, and only with it."""
+    stand_apart()
+    end_with_node()
     CHILD.open(setup)
 
 
+def stand_apart() -> None:
+    """Lead a session, which can be killed as one, and leave the node's signals to the node."""
+    os.setsid()
+    for number in NODES_SIGNALS:
+        # Not ignored: that would hold for the programs, too, that a job starts.
+        signal.signal(number, leave_to_node)
+    os.register_at_fork(after_in_child=take_signals_again)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NODES_SIGNALS)
+
+
+def leave_to_node(_number: int, _frame: FrameType | None) -> None: ...
+
+
+def take_signals_again() -> None:
+    """A process that a job forks, one of a pool say, ends by them as any other."""
+    for number in NODES_SIGNALS:
+        if signal.getsignal(number) is leave_to_node:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def end_with_node() -> None:
+    """End this session at once when the node is gone: its job is run again elsewhere.
+
+    That must not run beside it. The kernel sees to it where it can, since no thread of ours has its
+    turn while C code holds the interpreter.
+    """
     node = parent_process()
     assert node is not None
-    connection.wait([node.sentinel])
-    os._exit(1)  # at once: the job is run again elsewhere, and must not run beside that
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(node.sentinel, fcntl.F_SETOWN, -os.getpid())
+            fcntl.fcntl(node.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+            flags = fcntl.fcntl(node.sentinel, fcntl.F_GETFL)
+            fcntl.fcntl(node.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+    def wait() -> None:
+        connection.wait([node.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, name="oban node", daemon=True).start()
 
 
-def is_ready() -> tuple[int, str | None]:
-    """The process, and what went wrong at its start."""
-    return os.getpid(), CHILD.trouble
+def trouble_at_start() -> str | None:
+    """What went wrong when it began."""
+    return CHILD.trouble
+
+
+def find_worker(worker: str, module: str | None) -> None:
+    with suppress(BaseException):  # running it fails in the same way, and tells
+        CHILD.find(worker, module)
 
 
 def run_job(text: str) -> str:
     """Run the job and return what it came to; whatever it raises is told, not raised."""
+    pid = os.getpid()
+    raised: BaseException | None = None
     try:
-        return write_outcome(CHILD.run(text))
+        outcome = write_outcome(CHILD.run(text))
     except RateLimited as asked:
-        return write_outcome(asked)
+        outcome = write_outcome(asked)
     except BaseException as error:  # noqa: BLE001  # a job's failure of any kind is its own
+        raised = error
         told = telemetry.describe_error(error, workers_part(error.__traceback__))
-        return write_error(told, CHILD.rule_for(error))
+        outcome = write_error(told, CHILD.rule_for(error))
+    if os.getpid() != pid:  # a copy that the job has made of this process came back as well
+        os._exit(exit_code(raised))
+    return outcome
+
+
+def exit_code(error: BaseException | None) -> int:
+    """What a process ends with by this, as Python has it."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return int(error is not None)
 
 
 def close_child() -> None:

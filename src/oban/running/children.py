@@ -1,13 +1,16 @@
 """Child processes for jobs that would block the interpreter, or may take their process along."""
 
 import asyncio
+import atexit
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any, Final
 
 from oban.errors import NotStarted, ProcessDied, RaisedInProcess
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 #: Seconds that a child may take to start, and to close what it has opened.
 STARTING: Final = 60.0
 CLOSING: Final = 3.0
-#: Seconds in which the pool tells how a child has ended.
-TELLING: Final = 0.5
+#: Signals that a terminal or an init system sends to all: when a job ends is the node's to say.
+NODES_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 NEEDS_PEBBLE: Final = (
     'executor="process" needs the package pebble; install it with: pip install "oban[process]"'
 )
@@ -111,10 +114,10 @@ class ChildProcess:
 
     def __init__(self) -> None:
         self.pool: ProcessPool | None = None
-        self.pid: int | None = None
+        self.context = OneProcess()
         self.dead = False
-        #: Becomes readable when it dies, where the system has such a thing.
-        self.pidfd: int | None = None
+        #: The workers it has looked for.
+        self.sought: set[str] = set()
         #: Held while it is started, and while it is cleaned up after it.
         self.guard = threading.Lock()
         #: Resolved when what was asked last is over, one way or the other.
@@ -122,11 +125,11 @@ class ChildProcess:
 
     @property
     def is_alive(self) -> bool:
-        return not self.dead and self.pool is not None and self.pool.active
+        return not self.dead and self.pool is not None and self.pool.active and self.context.lives
 
     async def start(self, threads: Threads, setup: "Setup") -> None:
         """Raises ProcessDied, or RaisedInProcess for what its resources raised."""
-        from oban.running.child import is_ready
+        from oban.running.child import trouble_at_start
 
         started = await threads.submit(lambda: self.open_pool(setup))  # spawning takes a moment
         if started.error is not None:
@@ -134,8 +137,7 @@ class ChildProcess:
             raise started.error
         try:
             async with asyncio.timeout(STARTING):
-                self.pid, trouble = await self.call(is_ready)
-            self.pidfd = open_pidfd(self.pid)
+                trouble = await self.call(trouble_at_start)
         except TimeoutError:
             raise ProcessDied(f"the child process was not up after {STARTING:g} seconds") from None
         except ProcessDied as error:
@@ -161,13 +163,25 @@ class ChildProcess:
             if self.dead:
                 raise ProcessDied("the child process was given up before it had started")
             self.pool = ProcessPool(
-                max_workers=1,
-                initializer=open_child,
-                initargs=(setup,),
-                # Never a fork of this process: its threads may hold locks that nobody would free.
-                context=multiprocessing.get_context("spawn"),
+                max_workers=1, initializer=open_child, initargs=(setup,), context=self.context
             )
+            atexit.register(self.kill)  # the pool would ask it to end, and wait
             assert self.pool.active  # which starts it
+
+    async def find(self, worker: str, module: str | None) -> None:
+        """Have it import what the worker needs, which may take longer than a job. As `start`."""
+        from oban.running.child import find_worker
+
+        if worker in self.sought:
+            return
+        try:
+            async with asyncio.timeout(STARTING):
+                await self.call(find_worker, worker, module)
+        except TimeoutError:
+            raise ProcessDied(
+                f"the child process had not imported {worker} after {STARTING:g} seconds"
+            ) from None
+        self.sought.add(worker)
 
     async def run(self, text: str) -> str:
         """Run the job that `text` tells of and return what it came to. Raises ProcessDied."""
@@ -176,7 +190,7 @@ class ChildProcess:
         outcome: str = await self.call(run_job, text)
         return outcome
 
-    async def call(self, function: Callable[..., Any], *args: str) -> Any:
+    async def call(self, function: Callable[..., Any], *args: str | None) -> Any:
         """What the function returns there. Cancelled, it goes on until the child is killed."""
         assert self.pool is not None
         loop = asyncio.get_running_loop()
@@ -188,54 +202,28 @@ class ChildProcess:
 
         try:
             answer = self.pool.schedule(function, args)
-            answer.add_done_callback(tell)
-            if self.pidfd is None:
-                # Whoever takes its place after an exit with code 0 does this, which stands behind.
-                self.pool.schedule(os.getpid).add_done_callback(tell)
         except RuntimeError:
             raise self.died("it had ended before") from None
-        with self.watched(loop, ended):
-            await ended
+        answer.add_done_callback(tell)
+        await ended
         if not answer.done():
-            raise self.died("it was killed by SIGKILL" if self.dead else "it exited with code 0")
+            raise self.died("it was killed by SIGKILL")
         error = answer.exception()
         if error is not None:
-            raise self.died(how_it_ended(error))
+            code = getattr(error, "exitcode", None)
+            raise self.died(how_it_ended(self.context.exit_code if code is None else code))
         return answer.result()
 
-    @contextmanager
-    def watched(
-        self, loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]"
-    ) -> Iterator[None]:
-        """Notice an end that the pool keeps to itself: it takes an exit with code 0 for an order.
-
-        Then the answer never comes. Of every other end the pool tells within a moment.
-        """
-        if self.pidfd is None:
-            yield
-            return
-        fd = self.pidfd
-
-        def gone() -> None:
-            loop.remove_reader(fd)
-            loop.call_later(TELLING, resolve, ended)
-
-        loop.add_reader(fd, gone)
-        try:
-            yield
-        finally:
-            loop.remove_reader(fd)
-
     def died(self, how: str) -> ProcessDied:
-        self.dead = True
-        process = "the child process" if self.pid is None else f"the child process {self.pid}"
+        self.kill()  # what it has started goes with it
+        pid = self.context.pid
+        process = "the child process" if pid is None else f"the child process {pid}"
         return ProcessDied(f"{process} died before the job had ended: {how}")
 
     def kill(self) -> None:
-        """End it at once, whatever it does: none of its code runs any more when this returns."""
-        if not self.dead and self.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+        """End it at once, whatever it does, with all that it has started."""
+        if not self.dead:
+            self.context.kill()
         self.dead = True
         if self.ended is not None:  # the pool finds out too, but later than a stop may wait
             resolve(self.ended)
@@ -246,24 +234,66 @@ class ChildProcess:
         with suppress(ProcessDied, TimeoutError):
             async with asyncio.timeout(CLOSING):
                 await self.call(close_child)
-        self.dead = True
+        self.kill()
 
     def end(self) -> None:
         """Stop the pool and wait for it; blocks."""
         with self.guard:  # it may be starting yet, for nobody
             if self.pool is not None:
                 self.pool.stop()  # type: ignore[no-untyped-call]  # as it is written there
+                self.context.kill()
                 self.pool.join()
-            if self.pidfd is not None:
-                os.close(self.pidfd)
-                self.pidfd = None
+                atexit.unregister(self.kill)
 
 
-def open_pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):  # not of this system, or not allowed here
-        return None
+class OneProcess(SpawnContext):
+    """Where a pool has its process from; it gets no other when that has ended.
+
+    Spawned, never a fork of this process: its threads may hold locks that nobody would free.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process: SpawnProcess | None = None
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802  # as it is called there
+        if self.process is not None:
+            raise OSError("the child process has ended")  # the pool is told so, and gives up
+        self.process = QuietlyStarted(*args, **options)
+        return self.process
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+    @property
+    def lives(self) -> bool:
+        return self.process is not None and self.process.is_alive()
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self.process is None else self.process.exitcode
+
+    def kill(self) -> None:
+        """Kill its session, which begins a moment after it does."""
+        if self.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):  # there is none (on macOS: alive)
+                os.killpg(self.pid, signal.SIGKILL)
+            if self.lives:
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+
+
+class QuietlyStarted(SpawnProcess):
+    """Holds back the signals that are for its node until it can tell them apart."""
+
+    def start(self) -> None:
+        resource_tracker.ensure_running()  # which starts first, and would let them through
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, NODES_SIGNALS)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def resolve(ended: "asyncio.Future[None]") -> None:
@@ -271,8 +301,7 @@ def resolve(ended: "asyncio.Future[None]") -> None:
         ended.set_result(None)
 
 
-def how_it_ended(error: BaseException) -> str:
-    code = getattr(error, "exitcode", None)
+def how_it_ended(code: int | None) -> str:
     if code is None:
         return "how is not known"
     if code < 0:

@@ -15,6 +15,7 @@ from oban.backoff import default_backoff
 from oban.current import CURRENT
 from oban.errors import InvalidJob, ObanError, ProcessDied, RaisedInProcess, UnknownWorker
 from oban.fields import seconds
+from oban.interrupt import is_interrupt
 from oban.job import Job
 from oban.lookup import WorkerFinder
 from oban.outcome import Ack, Cancel, Discard, RateLimited, Record, Snooze
@@ -84,8 +85,6 @@ class Executor:
             ack = conclude(run.job, await self.call(definition, run))
         except RateLimited as asked:
             ack = conclude(run.job, asked)
-        except KeyboardInterrupt:
-            raise
         except asyncio.CancelledError as cancelled:
             if run.is_abandoned():
                 raise
@@ -93,7 +92,9 @@ class Executor:
             ack = await self.fail(run, failure, definition)
             if run.stop is not None:
                 failure = None  # stopped as somebody asked, it has not failed
-        except BaseException as error:  # noqa: BLE001  # foreign code
+        except BaseException as error:  # foreign code
+            if is_interrupt(error):
+                raise
             failure = Failure(error)
             if definition is None and isinstance(error, UnknownWorker):
                 ack = unknown_worker(run.job, error)
@@ -122,6 +123,8 @@ class Executor:
         return await self.place(definition, run)
 
     async def place(self, definition: Definition, run: Run) -> Any:
+        if run.overdue:  # since a hook before it took its time
+            raise asyncio.CancelledError
         if not is_sealed(run.job.args):
             return await self.place_opened(definition, run)
         self.open(definition, run)
@@ -194,9 +197,9 @@ class Executor:
             delay = seconds("backoff", given)
             if delay < 0:
                 raise InvalidJob(f"backoff is {delay}; it is 0 or more seconds")
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001  # foreign code
+        except BaseException as error:  # foreign code
+            if is_interrupt(error):
+                raise
             metadata = {"job": job, "delay": default, **telemetry.describe_error(error)}
             telemetry.execute("oban.job.bad_backoff", metadata)
             return default

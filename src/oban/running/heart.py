@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from oban.running.loop import Loop
 from oban.running.loop_watch import PATIENCE, LoopWatch
 from oban.running.meter import Meter
 from oban.running.occasional import OccasionalSession
+from oban.running.process import memory, version
 from oban.running.producer import Producer
 from oban.running.pruner import Pruner
 from oban.running.refresher import Refresher, Snapshot
@@ -147,7 +149,13 @@ class Heart:
         self.taken_count += 1
         pulses = [producer.pulse() for producer in self.body.queue_loops()]
         self.uuids.update(pulse.identity.uuid for pulse in pulses)
-        facts = {"polling": self.body.hearing, "leader": self.leader.is_leader}
+        facts = {
+            "polling": self.body.hearing,
+            "leader": self.leader.is_leader,
+            "pid": os.getpid(),
+            "version": version(),
+            "memory": memory(),
+        }
         return Snapshot(self.taken_count, pulses, facts)
 
     def hear(self) -> None:

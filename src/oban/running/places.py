@@ -2,16 +2,18 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from oban import telemetry
 from oban.lookup import WorkerFinder
-from oban.running.children import Children
+from oban.running.children import CLOSING, Children
 from oban.running.crossing import module_of, read_outcome, write_job
-from oban.running.resources import Factory, opened, sendable
+from oban.running.resources import Factory, Keeper, sendable
 from oban.running.run import Run
 from oban.running.threads import Returned, Threads
 from oban.running.time_limit import TimeLimit
@@ -37,15 +39,35 @@ class Places:
         self.resources: Mapping[str, Any] = {}
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Have the resources there; at the end no child is left, and they are closed."""
-        async with opened(self.factories) as resources:
-            self.resources = resources or {}  # a dict is quickly seen to be empty
+    async def open(
+        self, lost: Callable[[], None], patience: Callable[[], float]
+    ) -> AsyncIterator[None]:
+        """Have the resources there; at the end no child is left, and they are closed.
+
+        `lost` is called when they are closed before that. Closing them may take `patience` seconds.
+        """
+        async with self.kept(lost, patience) if self.factories else nullcontext():
             try:
                 yield
             finally:
                 await self.children.close()
-                self.resources = {}
+
+    @asynccontextmanager
+    async def kept(
+        self, lost: Callable[[], None], patience: Callable[[], float]
+    ) -> AsyncIterator[None]:
+        def tell(error: BaseException) -> None:
+            telemetry.execute("oban.resources.exception", telemetry.describe_error(error))
+            lost()
+
+        keeper = Keeper(self.factories)
+        try:
+            self.resources = await keeper.open()
+            keeper.on_loss(tell)
+            yield
+        finally:
+            self.resources = {}
+            await keeper.close(max(CLOSING, patience()))
 
     async def call(
         self, definition: Definition, run: Run, timeout: float | None, finder: WorkerFinder
@@ -64,24 +86,36 @@ class Places:
 
     async def call_on_thread(self, definition: Definition, run: Run) -> Any:
         run.threaded = True
-        returned = await until_returned(
-            run, self.threads.submit(lambda: definition.call(run.given))
-        )
+        returned = await self.returned(run, lambda: definition.call(run.given))
         run.threaded = False
         if returned.error is not None:
             raise returned.error
         if inspect.isawaitable(returned.value):
+            if run.overdue:
+                if inspect.iscoroutine(returned.value):
+                    returned.value.close()
+                raise asyncio.CancelledError
             return await returned.value
         return returned.value
 
     async def on_thread(self, run: Run, work: Callable[[], Any]) -> Any:
         """A hook that is `def`. It holds its slot as code on a thread does."""
         threaded, run.threaded = run.threaded, True
-        returned = await until_returned(run, self.threads.submit(work))
+        returned = await self.returned(run, work)
         run.threaded = threaded
         if returned.error is not None:
             raise returned.error
         return returned.value
+
+    async def returned(self, run: Run, work: Callable[[], Any]) -> Returned:
+        def noted() -> Any:
+            run.thread_id = threading.get_ident()
+            try:
+                return work()
+            finally:
+                run.thread_id = None
+
+        return await until_returned(run, self.threads.submit(noted))
 
     async def call_in_child(
         self,
@@ -90,11 +124,13 @@ class Places:
         limit: AbstractContextManager[None],
         finder: WorkerFinder,
     ) -> Any:
-        """Its time begins when a child is there for it."""
-        text = write_job(run.given, module_of(definition.name))
+        """Its time begins when a child is there for it, which has imported it."""
+        module = module_of(definition.name)
+        text = write_job(run.given, module)
         async with self.children.borrow(partial(self.setup, finder)) as child:
             run.kill = child.kill
             try:
+                await child.find(run.job.worker, module)
                 with limit:
                     return read_outcome(await child.run(text))
             finally:

@@ -1,13 +1,13 @@
 """What a process opens once for its jobs: clients, pools, models."""
 
+import asyncio
 import pickle
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
-    asynccontextmanager,
 )
 from typing import Any, Self
 
@@ -17,6 +17,8 @@ from oban.errors import InvalidOption
 Manager = AbstractAsyncContextManager[Any] | AbstractContextManager[Any]
 #: A function, or where it is found: `module:function`, as a configuration says it.
 Factory = Callable[[], Manager] | str
+#: The same on its way to a child process: pickled, which is by its name.
+Sent = bytes | str
 
 
 class Opened(Mapping[str, Any]):
@@ -80,41 +82,95 @@ def make(name: str, factory: Factory) -> Manager:
     return manager
 
 
-@asynccontextmanager
-async def opened(factories: Mapping[str, Factory]) -> AsyncIterator[Mapping[str, Any]]:
-    """Open all in order, on this event loop; close them in reverse order, whatever one raises."""
+async def open_all(stack: AsyncExitStack, factories: Mapping[str, Factory]) -> Mapping[str, Any]:
+    """Open all in order, on this event loop."""
     resources = Opened({})
-    async with AsyncExitStack() as stack:
-        for name, factory in factories.items():
-            manager = make(name, factory)
-            if isinstance(manager, AbstractAsyncContextManager):
-                resources.opened[name] = await stack.enter_async_context(manager)
-            else:
-                resources.opened[name] = stack.enter_context(manager)
-        yield resources
+    for name, factory in factories.items():
+        manager = make(name, factory)
+        if isinstance(manager, AbstractAsyncContextManager):
+            resources.opened[name] = await stack.enter_async_context(manager)
+        else:
+            resources.opened[name] = stack.enter_context(manager)
+    return resources
 
 
-def sendable(factories: Mapping[str, Factory]) -> tuple[dict[str, Factory], dict[str, str]]:
+class Keeper:
+    """Opens resources, keeps them until it is told to close, and closes them in reverse order.
+
+    All of that in one task of its own, as many of them ask for: one that cancels the task that has
+    opened it, as a group of tasks does when one of them fails, cancels nothing else.
+    """
+
+    def __init__(self, factories: Mapping[str, Factory]) -> None:
+        self.factories = factories
+        self.opened: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self.asked_to_close = asyncio.Event()
+        self.task = asyncio.create_task(self.keep(), name="oban resources")
+
+    async def keep(self) -> None:
+        async with AsyncExitStack() as stack:
+            self.opened.set_result(await open_all(stack, self.factories))
+            await self.asked_to_close.wait()
+
+    async def open(self) -> Mapping[str, Any]:
+        """The resources, once all are open. Raises what one raises."""
+        either: set[asyncio.Future[Any]] = {self.opened, self.task}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self.opened.done():
+            raise what_ended(self.task)
+        return self.opened.result()
+
+    def on_loss(self, tell: Callable[[BaseException], None]) -> None:
+        """Have it told if they are closed for another reason than that they were asked to."""
+
+        def look(task: asyncio.Task[None]) -> None:
+            if not self.asked_to_close.is_set():
+                tell(what_ended(task))
+
+        self.task.add_done_callback(look)
+
+    async def close(self, patience: float) -> None:
+        """Raises what one raises while it closes, TimeoutError if that takes too long."""
+        self.asked_to_close.set()
+        if not self.opened.done():
+            self.task.cancel()
+        await asyncio.wait([self.task], timeout=patience)
+        if not self.task.done():
+            self.task.cancel()
+            raise TimeoutError(
+                f"the resources ({', '.join(self.factories)}) were not closed after "
+                f"{patience:g} seconds"
+            )
+        if not self.task.cancelled():
+            self.task.result()
+
+
+def what_ended(task: asyncio.Task[None]) -> BaseException:
+    if task.cancelled():
+        return RuntimeError("a resource has cancelled the task that keeps it")
+    return task.exception() or RuntimeError("the resources were closed before they were asked to")
+
+
+def sendable(factories: Mapping[str, Factory]) -> tuple[dict[str, Sent], dict[str, str]]:
     """Those that a child process can find by their name, and why it cannot have the others."""
-    found, missing = {}, {}
+    found: dict[str, Sent] = {}
+    missing: dict[str, str] = {}
     for name, factory in factories.items():
         try:
-            pickle.dumps(factory)
+            found[name] = factory if isinstance(factory, str) else pickle.dumps(factory)
         except Exception as error:  # noqa: BLE001  # pickling is foreign code, of any kind of error
             missing[name] = f"a child process cannot import its factory ({error})"
-        else:
-            found[name] = factory
     return found, missing
 
 
 def open_in_child(
-    stack: ExitStack, factories: Mapping[str, Factory], missing: Mapping[str, str]
+    stack: ExitStack, factories: Mapping[str, Sent], missing: Mapping[str, str]
 ) -> Mapping[str, Any]:
     """Open those whose context manager is not async; a child has no event loop between jobs."""
     reasons = dict(missing)
     resources = Opened(reasons)
-    for name, factory in factories.items():
-        manager = make(name, factory)
+    for name, sent in factories.items():
+        manager = make(name, sent if isinstance(sent, str) else pickle.loads(sent))  # noqa: S301  # the node's
         if isinstance(manager, AbstractContextManager):
             resources.opened[name] = stack.enter_context(manager)
         else:

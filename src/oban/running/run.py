@@ -25,12 +25,17 @@ class Run:
     began: bool = True
     #: Whether its code is on a thread, which cannot be stopped from outside.
     threaded: bool = False
+    #: Which thread that is.
+    thread_id: int | None = None
+    #: Whether it was to end while it was on a thread: what comes after that does not begin.
+    overdue: bool = False
     #: The task that started it and outlives it, None where whoever runs the job awaits it himself.
     owner: asyncio.Task[None] | None = None
     #: Ends code that runs in a process of its own.
     kill: Callable[[], None] | None = None
-    #: Is told that the code was made to end, to see whether it does.
-    insist: Callable[["Run"], None] | None = None
+    #: Is told that the code was made to end, to see whether it does, until what it returns is
+    #: cancelled.
+    insist: Callable[["Run"], asyncio.TimerHandle] | None = None
     #: How often that was done.
     forced_count: int = 0
     #: What its code is given where that is not the job itself: one with its arguments decrypted.
@@ -66,6 +71,7 @@ class Run:
     def force(self) -> bool:
         """End the code if that is possible, and say so."""
         if self.threaded or self.task.done():
+            self.overdue = self.threaded
             return False
         self.end_code(self.task)
         return True

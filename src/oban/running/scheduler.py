@@ -210,7 +210,13 @@ class Scheduler(Loop):
         with telemetry.span("oban.scheduler.evaluate") as span:
             slots = [each.with_jobs(self.options.timezone, self.vault) for each in due]
             done = await self.session.execute(self.engine.schedule(self.instance, slots))
-            span.add({"enqueued_count": len(done.jobs), "overlapping": sorted(done.overlapping)})
+            span.add(
+                {
+                    "enqueued_count": len(done.jobs),
+                    "overlapping": sorted(done.overlapping),
+                    "paused": sorted(done.paused),
+                }
+            )
         for each in due:
             key = self.calendar.key(each.entry)
             self.calendar.move(key, each.slots[-1] if each.entry.name in done.moved else None)

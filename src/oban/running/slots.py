@@ -62,6 +62,9 @@ class Slots:
     def in_hand(self) -> list[AttemptKey]:
         return [*self.runs, *self.ahead.keys()]
 
+    def run_of(self, job_id: int) -> Run | None:
+        return next((run for key, run in self.runs.items() if key[0] == job_id), None)
+
     def running(self) -> list[int]:
         """The jobs that run; a copy, since threads that watch this process ask as well."""
         return sorted(identity for identity, _ in list(self.runs))
@@ -165,8 +168,9 @@ class Slots:
             elif job := self.ahead.take_out(key):
                 self.ended(never_begun(job))
 
-    def force_later(self, run: Run) -> None:
-        asyncio.get_running_loop().call_later(self.cancel_grace_period, self.force, run)
+    def force_later(self, run: Run) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self.cancel_grace_period, self.force, run)
 
     def force(self, run: Run) -> None:
         """The grace is over. A thread, or code that swallows cancellation, keeps its slot."""

@@ -5,6 +5,7 @@ from types import TracebackType
 
 from oban import telemetry
 from oban.errors import ProcessDied
+from oban.interrupt import is_interrupt
 from oban.running.frames import workers_part
 from oban.running.run import Run
 
@@ -37,7 +38,7 @@ class TimeLimit:
         self.handle.cancel()
         if self.has_cancelled:
             self.task.uncancel()
-        if error is None or not self.expired or isinstance(error, KeyboardInterrupt):
+        if error is None or not self.expired or is_interrupt(error):
             return
         if isinstance(error, asyncio.CancelledError) and self.run.is_abandoned():
             return
@@ -57,8 +58,9 @@ class TimeLimit:
         told = {"job": run.job, "timeout": self.seconds, "is_stoppable": not run.threaded}
         telemetry.execute("oban.job.timeout", told)
         if run.threaded:
+            run.overdue = True
             return
         self.has_cancelled = run.kill is None
         run.end_code(self.task)
         if run.insist is not None:
-            run.insist(run)
+            self.handle = run.insist(run)

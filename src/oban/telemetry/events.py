@@ -100,11 +100,11 @@ def describe_error(error: BaseException, since: TracebackType | None = None) -> 
     """
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001  # an error's text is a stranger's code
+    except BaseException as broken:  # noqa: BLE001  # an error's text is a stranger's code
         message = f"<{type(broken).__name__} in __str__>"
     try:
         written = write_traceback(error, since or error.__traceback__)
-    except Exception as broken:  # noqa: BLE001  # so are its notes
+    except BaseException as broken:  # noqa: BLE001  # so are its notes
         written = f"{type(error).__name__}: {message} <{type(broken).__name__} in its traceback>\n"
     return {
         "error_message": message,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from oban import telemetry
 from oban.callables import is_async
+from oban.interrupt import is_interrupt
 from oban.job import Job
 from oban.outcome import Cancel, Discard, RateLimited, Record, Snooze
 from oban.vault import STORED
@@ -44,10 +45,11 @@ async def layer(
     except RateLimited as asked:
         await told(hook, "after_process", on_thread, job, asked)
         raise
-    except (asyncio.CancelledError, KeyboardInterrupt):
+    except asyncio.CancelledError:
         raise
     except BaseException as error:
-        await told(hook, "on_error", on_thread, job, error)
+        if not is_interrupt(error):
+            await told(hook, "on_error", on_thread, job, error)
         raise
     await told(hook, "after_process", on_thread, job, result)
     return result
@@ -67,9 +69,9 @@ async def told(hook: Hook, name: str, on_thread: OnThread, job: Job, what: objec
         return
     try:
         await called(function, on_thread, job, what)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # foreign code, after the work is done
+        if is_interrupt(error):
+            raise
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise
@@ -110,8 +112,6 @@ def layer_sync(cls: type, job: Job) -> Any:
     except RateLimited as asked:
         told_sync(hook, "after_process", job, asked)
         raise
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         told_sync(hook, "on_error", job, error)
         raise
@@ -125,7 +125,5 @@ def told_sync(hook: Hook, name: str, job: Job, what: object) -> None:
         return
     try:
         function(job, what)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # noqa: BLE001  # foreign code, after the work is done
         tell_failed(job, name, error)

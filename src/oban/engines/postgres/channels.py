@@ -15,6 +15,7 @@ from oban.engines.values import (
     Inserted,
     Resigned,
     Signal,
+    StackAsked,
     Stop,
     Undecodable,
     UniqueLost,
@@ -73,6 +74,8 @@ class Channels:
             return None
         if channel == self.control and "unique_lost" in message:
             return UniqueLost(int(message["unique_lost"]))
+        if channel == self.control and "stack" in message:
+            return StackAsked(int(message["stack"]))
         if channel == self.control:
             return Commanded(str(message["name"]), int(message.get("echo_count", 0)))
         action = message.get("action")

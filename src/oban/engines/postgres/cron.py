@@ -39,16 +39,21 @@ class CronVerbs(JobVerbs):
 
         def steps() -> Steps[Scheduled]:
             rows = yield self.sql("take_slots", name=name, slots=payload)
-            busy = {str(entry): bool(is_busy) for entry, is_busy in rows}
+            busy = {str(entry): bool(is_busy) for entry, is_busy, _ in rows}
+            paused = frozenset(str(entry) for entry, _, is_paused in rows if is_paused)
             overlapping = [each for each in due if each.exclusive and busy.get(each.entry)]
-            taken = [each for each in due if each.entry in busy and each not in overlapping]
+            left_out = paused.union(each.entry for each in overlapping)
+            taken = [each for each in due if each.entry in busy.keys() - left_out]
             jobs: list[Job] = []
             if taken:
                 wanted = [job for each in taken for job in each.jobs]
                 jobs = yield from self.insert(wanted, patience=PATIENCE).steps()
                 yield self.sql("note_slot_jobs", name=name, jobs=encode(job_rows(taken, jobs)))
             return Scheduled(
-                frozenset(busy), frozenset(each.entry for each in overlapping), tuple(jobs)
+                frozenset(busy),
+                frozenset(each.entry for each in overlapping),
+                tuple(jobs),
+                paused,
             )
 
         # What was done once is not done again: the slots have moved.
@@ -64,11 +69,25 @@ class CronVerbs(JobVerbs):
         def steps() -> Steps[list[LastSlot]]:
             rows = yield self.sql("list_slots", name=name)
             return [
-                LastSlot(entry, moment(slot) or EPOCH, moment(job_slot), job_id)
-                for entry, slot, job_slot, job_id in rows
+                LastSlot(
+                    entry,
+                    moment(slot) or EPOCH,
+                    moment(job_slot),
+                    job_id,
+                    signature.rpartition(" ")[0],
+                    signature.rpartition(" ")[2],
+                    moment(paused_at),
+                )
+                for entry, slot, job_slot, job_id, signature, paused_at in rows
             ]
 
         return PostgresOperation("last_slots", steps, repeatable=True)
+
+    def pause_entry(self, name: str, entry: str, *, paused: bool) -> PostgresOperation[bool]:
+        def steps() -> Steps[bool]:
+            return bool((yield self.sql("pause_entry", name=name, entry=entry, paused=paused)))
+
+        return PostgresOperation("pause_entry", steps, repeatable=True)
 
 
 def slot_row(due: DueSlots) -> dict[str, Any]:

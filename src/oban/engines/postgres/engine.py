@@ -9,6 +9,7 @@ from oban.dsn import check_dsn
 from oban.engines.base import Operation
 from oban.engines.blocking import refuse_inside_loop
 from oban.engines.postgres import schema
+from oban.engines.postgres.browsing import BrowsingVerbs
 from oban.engines.postgres.connections import borrow, borrow_sync
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
@@ -21,6 +22,7 @@ from oban.engines.postgres.drive import (
     with_retries,
     with_retries_sync,
 )
+from oban.engines.postgres.explain import ExplainVerbs
 from oban.engines.postgres.faults import translate
 from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS
 from oban.engines.postgres.limits import LimitVerbs
@@ -30,6 +32,7 @@ from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
 from oban.engines.postgres.runs import RunVerbs
 from oban.engines.postgres.signals import Ears
+from oban.engines.postgres.stacks import StackVerbs
 from oban.engines.postgres.statements import PostgresOperation
 from oban.engines.values import Signal, Traits
 
@@ -38,7 +41,17 @@ T = TypeVar("T")
 TRAITS: Final = Traits("PostgreSQL", MAX_INSERT_JOBS, MAX_INSERT_BYTES)
 
 
-class PostgresEngine(CronVerbs, RunVerbs, LimitVerbs, NodeVerbs, MetricVerbs, ReadVerbs):
+class PostgresEngine(
+    CronVerbs,
+    RunVerbs,
+    LimitVerbs,
+    NodeVerbs,
+    MetricVerbs,
+    ReadVerbs,
+    BrowsingVerbs,
+    StackVerbs,
+    ExplainVerbs,
+):
     """See `oban.engines.base.Engine`; each verb's promise stands there."""
 
     traits = TRAITS

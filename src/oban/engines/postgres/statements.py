@@ -34,6 +34,9 @@ FILES: Final = (
     "history",
     "metrics",
     "reads",
+    "browse",
+    "stacks",
+    "explain",
     "schema",
 )
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")

@@ -47,7 +47,7 @@ begin
       {prefix}.oban_jobs_exhausted_index,
       {prefix}.oban_jobs_due_index, {prefix}.oban_jobs_running_index,
       {prefix}.oban_jobs_completed_index, {prefix}.oban_jobs_cancelled_index,
-      {prefix}.oban_jobs_discarded_index;
+      {prefix}.oban_jobs_discarded_index, {prefix}.oban_jobs_suspended_index;
     alter table {prefix}.oban_jobs drop column if exists stopping_at, drop column if exists lane;
     if (select reloptions from pg_class where oid = jobs) @> array[
       'autovacuum_vacuum_scale_factor=0.05', 'autovacuum_vacuum_threshold=10000',
@@ -64,5 +64,5 @@ drop table if exists
   {prefix}.oban_owners, {prefix}.oban_owned_queues, {prefix}.oban_leases,
   {prefix}.oban_queue_intents, {prefix}.oban_cron_slots, {prefix}.oban_unique,
   {prefix}.oban_limiters, {prefix}.oban_partitions, {prefix}.oban_metrics,
-  {prefix}.oban_metrics_mark,
+  {prefix}.oban_metrics_mark, {prefix}.oban_stacks,
   {prefix}.oban_migrations;

@@ -30,14 +30,14 @@ where before.name = cast(:name as text)
 
 -- name: take_slots
 -- Moves each entry of the JSON list :slots forward from the slot it was read at; one that another
--- leader has moved meanwhile is left alone. Returns the entries that were moved, and whether the last
--- job of each is still to finish.
+-- leader has moved meanwhile is left alone. Returns the entries that were moved, whether the last job of
+-- each is still to finish, and whether it is paused.
 with wanted as materialized (
   select * from json_to_recordset(cast(:slots as json)) as wanted(
     entry text, before float8, slot float8
   )
 ), locked as materialized (
-  select known.entry, known.job_id
+  select known.entry, known.job_id, known.paused_at
   from wanted
   join {prefix}.oban_cron_slots as known using (entry)
   where known.name = cast(:name as text)
@@ -59,7 +59,8 @@ select
       or job.stopping_at is not null
     from {prefix}.oban_jobs as job
     where job.id = locked.job_id
-  ), false) as busy
+  ), false) as busy,
+  locked.paused_at is not null as is_paused
 from moved join locked using (entry)
 
 -- name: note_slot_jobs
@@ -74,7 +75,17 @@ returning known.entry
 -- The cron entries that the Oban of :name was ever seen to have, each with its last job's slot and id.
 select
   entry, cast(extract(epoch from slot) as float8) as slot,
-  cast(extract(epoch from job_slot) as float8) as job_slot, job_id
+  cast(extract(epoch from job_slot) as float8) as job_slot, job_id, signature,
+  cast(extract(epoch from paused_at) as float8) as paused_at
 from {prefix}.oban_cron_slots
 where name = cast(:name as text)
 order by entry
+
+-- name: pause_entry
+-- Lets the slots of an entry pass without a job, or no longer. Returns whether there is such an entry.
+update {prefix}.oban_cron_slots
+set paused_at = case
+  when cast(:paused as boolean) then coalesce(paused_at, statement_timestamp())
+end
+where name = cast(:name as text) and entry = cast(:entry as text)
+returning entry

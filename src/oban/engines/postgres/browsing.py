@@ -1,0 +1,156 @@
+"""Pages of jobs in the order of their state, however many there are, and how many that is."""
+
+from dataclasses import replace
+from typing import Any, Final, TypeVar, cast
+
+from oban.engines.base import Operation
+from oban.engines.postgres.jobs import in_order
+from oban.engines.postgres.reads import as_list
+from oban.engines.postgres.rows import read_job
+from oban.engines.postgres.statements import PostgresOperation, Row, Rows, Statement, Steps
+from oban.engines.postgres.verbs import Verbs
+from oban.engines.values import CensusCount, Cursor, JobPage, JobSearch
+from oban.fields import encode
+
+T = TypeVar("T")
+
+#: Jobs that a page looks at to find those that match, however rare they are.
+WINDOW: Final = 20_000
+
+
+class BrowsingVerbs(Verbs):
+    def browse(
+        self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = WINDOW
+    ) -> PostgresOperation[JobPage]:
+        def steps() -> Steps[JobPage]:
+            found = yield self.browsing(wanted, limit, cursor, window)
+            ids, following = split(found, limit)
+            rows: Rows = ()
+            if ids:
+                rows = yield self.sql("get_jobs", ids=ids)
+            jobs = in_order(ids, map(read_job, rows))
+            return JobPage(jobs, following, len(ids) < limit and following is not None)
+
+        return PostgresOperation("browse", steps, repeatable=True)
+
+    def browse_ids(
+        self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = WINDOW
+    ) -> PostgresOperation[tuple[list[int], Cursor | None]]:
+        def steps() -> Steps[tuple[list[int], Cursor | None]]:
+            found = yield self.browsing(wanted, limit, cursor, window)
+            return split(found, limit)
+
+        return PostgresOperation("browse_ids", steps, repeatable=True)
+
+    def browsing(
+        self, wanted: JobSearch, limit: int, cursor: Cursor | None, window: int
+    ) -> Statement:
+        """The statement for the order that the state is read in."""
+        given = dict(matching(wanted), wanted=limit)
+        at = cursor or Cursor(None, None, None)
+        if wanted.is_plain and wanted.state not in ("scheduled", "retryable"):
+            window = limit + 1  # all match; those two states are read as one
+        if wanted.ids:
+            if cursor is not None:
+                given["ids"] = [each for each in wanted.ids if each < (cursor.id or 0)]
+            return self.sql("browse_named", state=wanted.state, **given)
+        match wanted.state:
+            case None:
+                return self.sql("browse_newest", id=at.id, window=window, **given)
+            case "suspended":
+                return self.sql("browse_suspended", id=at.id, window=window, **given)
+            case "executing":
+                return self.sql("browse_executing", id=at.id, moment=at.moment, **given)
+            case "scheduled" | "retryable":
+                return self.sql(
+                    "browse_due",
+                    state=wanted.state,
+                    id=at.id,
+                    moment=at.moment,
+                    window=window,
+                    **given,
+                )
+            case "available":
+                return self.sql(
+                    "browse_available",
+                    id=at.id,
+                    moment=at.moment,
+                    rank=at.rank,
+                    window=window,
+                    **given,
+                )
+            case _:
+                return self.sql(
+                    "browse_ended",
+                    state=wanted.state,
+                    id=at.id,
+                    moment=at.moment,
+                    window=window,
+                    **given,
+                )
+
+    def count_matching(self, wanted: JobSearch, most: int) -> PostgresOperation[int]:
+        def steps() -> Steps[int]:
+            ((count,),) = yield self.sql(
+                "count_matching", state=wanted.state, most=most, **matching(wanted)
+            )
+            return int(count)
+
+        return PostgresOperation("count_matching", steps, repeatable=True)
+
+    def census(self) -> PostgresOperation[list[CensusCount]]:
+        def steps() -> Steps[list[CensusCount]]:
+            rows = yield self.sql("census")
+            return [CensusCount(*row) for row in rows]
+
+        return PostgresOperation("census", steps, repeatable=True)
+
+    def estimate(self) -> PostgresOperation[dict[str, int]]:
+        def steps() -> Steps[dict[str, int]]:
+            rows = yield self.sql("estimate", jobs_table=self.jobs_table)
+            return {state: int(count) for state, count in rows}
+
+        return PostgresOperation("estimate", steps, repeatable=True)
+
+    def within(self, operation: Operation[T], seconds: float) -> PostgresOperation[T]:
+        wanted = cast("PostgresOperation[T]", operation)
+        limit = self.sql("limit_time", patience=f"{round(seconds * 1000)}ms")
+
+        def steps() -> Steps[T]:
+            yield limit
+            return (yield from wanted.steps())
+
+        return replace(wanted, steps=steps, transactional=True, is_timed=True)
+
+
+def matching(wanted: JobSearch) -> dict[str, Any]:
+    """The parameters of the part `matching`."""
+    paths = [
+        {"field": each.field, "path": list(each.keys), "text": each.text} for each in wanted.paths
+    ]
+    return {
+        "queue": wanted.queue,
+        "worker": wanted.worker,
+        "worker_like": wanted.worker_like,
+        "node": wanted.node,
+        "tags": as_list(wanted.tags),
+        "priority": wanted.priority,
+        "ids": list(wanted.ids) if wanted.ids else None,
+        "since": None if wanted.since is None else wanted.since.timestamp(),
+        "paths": encode(paths) if paths else None,
+    }
+
+
+def split(rows: Rows, limit: int) -> tuple[list[int], Cursor | None]:
+    """The ids of a page, and where the next one begins; None where there is none."""
+    matches = [row for row in rows if row[3]]
+    ids = [row[0] for row in matches]
+    if len(ids) == limit:
+        return ids, cursor_at(matches[-1])
+    (*_, last) = (None, *(row for row in rows if not row[3]))
+    return ids, None if last is None else cursor_at(last)
+
+
+def cursor_at(row: Row) -> Cursor:
+    identity, moment, rank, _ = row
+    return Cursor(identity, moment, rank)

@@ -1,0 +1,90 @@
+"""The dashboard as an ASGI application."""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from oban.errors import InvalidJob, InvalidOption, ObanError
+from oban.oban import Oban
+from oban.web.access import Auth, only_here
+from oban.web.dashboard import Dashboard
+from oban.web.guard import Guard
+from oban.web.live import live
+from oban.web.pages import bulk, cron, job, jobs, metrics, nodes, queues
+
+STATIC: Final = Path(__file__).parent / "static"
+
+
+def app(
+    oban: Oban | str,
+    *,
+    auth: Auth | None = None,
+    read_only: bool = False,
+    redact: Collection[str] = (),
+    refresh: float = 2.0,
+) -> Starlette:
+    """The dashboard of an Oban, or of the database that a DSN names, to be mounted or served.
+
+    `auth` is asked who sends a request: `BasicAuth`, or a function of the request, async or not,
+    that returns a `User`, the name of a role, or None for nobody. Without it nobody may look but
+    who sits at this machine. With `read_only` nobody changes anything. Values in args, meta and
+    recorded output under a key in `redact` are not shown. `refresh` is how many seconds lie between
+    two looks of a page, unless its reader has chosen otherwise.
+    """
+    client = Oban(pool=oban) if isinstance(oban, str) else oban
+    dashboard = Dashboard(client, read_only=read_only, redact=redact, refresh=refresh)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await dashboard.close()
+            if isinstance(oban, str):
+                await client.stop()
+
+    made = Starlette(
+        routes=[
+            *jobs.routes,
+            *bulk.routes,
+            *job.routes,
+            *queues.routes,
+            *cron.routes,
+            *nodes.routes,
+            *metrics.routes,
+            Route("/live", live),
+            Mount("/static", StaticFiles(directory=STATIC), name="static"),
+        ],
+        middleware=[Middleware(Guard, auth=auth or only_here)],
+        exception_handlers={
+            HTTPException: failed,
+            InvalidJob: failed,
+            InvalidOption: failed,
+            ObanError: failed,
+        },
+        lifespan=lifespan,
+    )
+    made.state.dashboard = dashboard
+    return made
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """A page, or a note on the page that is open, with what went wrong."""
+    if isinstance(error, HTTPException):
+        status, told = error.status_code, str(error.detail)
+    else:
+        status = 400 if isinstance(error, ValueError) else 503
+        told = str(error)
+    dashboard: Dashboard = request.app.state.dashboard
+    if "hx-request" in request.headers or request.method != "GET":
+        return dashboard.note(request, told, kind="error", status=status)
+    return dashboard.page(request, "error.html", status=status, title=f"{status}", told=told)

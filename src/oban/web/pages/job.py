@@ -1,0 +1,252 @@
+"""One job: what has happened to it, what it holds, and what can be done to it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from oban.engines.values import JobSearch
+from oban.errors import InvalidJob
+from oban.explaining import explain
+from oban.explanation import Explanation
+from oban.job import Job
+from oban.states import FINAL, JobState
+from oban.web.access import Role
+from oban.web.acting import ACTIONS
+from oban.web.dashboard import Dashboard, dashboard_of
+from oban.web.looks import ended_at, times
+
+#: Runs of the same worker beside a job.
+NEIGHBOURS: Final = 40
+#: What of a job a clone takes over.
+CLONED: Final = ("worker", "queue", "priority", "max_attempts", "tags", "args")
+#: What `Record` keeps in meta: shown decoded, and not a second time.
+RECORDED: Final = ("recorded", "return")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has happened to a job, or will."""
+
+    at: datetime | None
+    kind: str
+    told: str
+    #: Seconds since the one before it, where that is a span of the job's life.
+    after: float | None = None
+    error: str | None = None
+
+
+async def index(request: Request) -> Response:
+    dashboard = dashboard_of(request)
+    explanation = await explained(dashboard, request)
+    job = explanation.job
+    is_part = request.headers.get("hx-target") == "job"
+    history = await neighbours(dashboard, job)
+    return dashboard.page(
+        request,
+        "_job.html" if is_part else "job.html",
+        title=f"Job {job.id}",
+        job=job,
+        causes=explanation.causes,
+        events=events(job),
+        times=times(job),
+        meta=without_record(job),
+        recorded=recorded(job),
+        history=history,
+        longest=max((each[1] or 0 for each in history), default=0) or 1,
+        can=possible(job),
+        editable=edited_text(dashboard, job),
+    )
+
+
+async def explained(dashboard: Dashboard, request: Request) -> Explanation:
+    """The job, and why it does not run or ended as it did."""
+    job_id = request.path_params["id"]
+    facts = await dashboard.read(dashboard.oban.engine.explain(job_id))
+    if facts is None:
+        raise HTTPException(
+            404, f"There is no job {job_id}: it never was, was deleted, or was pruned in time."
+        )
+    return explain(facts)
+
+
+async def neighbours(dashboard: Dashboard, job: Job) -> list[tuple[Job, float | None]]:
+    """The last runs of the same worker, the oldest first, each with the seconds it took."""
+    engine = dashboard.oban.engine
+    page = await dashboard.read(engine.browse(JobSearch(worker=job.worker), NEIGHBOURS))
+    return [(each, times(each)["run"]) for each in reversed(page.jobs)]
+
+
+def events(job: Job) -> list[Event]:
+    """The life of a job as far as its row tells it, in order."""
+    known = [Event(job.inserted_at, "inserted", "inserted")]
+    is_later = job.scheduled_at and job.inserted_at and job.scheduled_at > job.inserted_at
+    if is_later and job.state in (JobState.SCHEDULED, JobState.RETRYABLE):
+        known.append(Event(job.scheduled_at, job.state, f"due, {job.state}"))
+    errors: object = job.errors
+    known += map(failure, errors if isinstance(errors, list) else [])
+    if job.attempted_at:
+        node = job.attempted_by[0] if job.attempted_by else "an unknown node"
+        told = f"attempt {job.attempt} began on {node}"
+        known.append(Event(job.attempted_at, "executing", told, times(job)["wait"]))
+    if job.state in FINAL and (at := ended_at(job)):
+        known.append(Event(at, job.state, str(job.state), times(job)["run"]))
+    ended = ended_at(job) or datetime.now(UTC)
+    return sorted(known, key=lambda each: each.at or ended)
+
+
+def failure(error: object) -> Event:
+    """An entry of `errors`; a foreign row may hold anything there."""
+    if not isinstance(error, Mapping):
+        return Event(None, "failed", "an error", error=str(error))
+    at: datetime | None = None
+    try:
+        at = datetime.fromisoformat(str(error.get("at")))
+        at = at if at.tzinfo else None
+    except ValueError:
+        pass
+    text = str(error.get("error", ""))
+    return Event(at, "failed", f"attempt {error.get('attempt', '?')} failed", error=text)
+
+
+def without_record(job: Job) -> Any:
+    meta: object = job.meta
+    if not isinstance(meta, dict):
+        return meta
+    return {key: value for key, value in meta.items() if key not in RECORDED}
+
+
+def recorded(job: Job) -> tuple[Any] | None:
+    """What the worker recorded, if it did; a row of somebody else may hold anything there."""
+    meta: object = job.meta
+    if not isinstance(meta, dict) or not meta.get("recorded"):
+        return None
+    try:
+        return (job.recorded(),)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return (f"(cannot be read: {error})",)
+
+
+def possible(job: Job) -> dict[str, bool]:
+    """What can be done to a job in its state."""
+    is_running = job.state is JobState.EXECUTING
+    return {
+        "cancel": job.state not in FINAL,
+        "retry": job.state in FINAL,
+        "run": job.state in (JobState.SCHEDULED, JobState.RETRYABLE, JobState.SUSPENDED),
+        "delete": not is_running,
+        "edit": not is_running,
+    }
+
+
+def edited_text(dashboard: Dashboard, job: Job) -> dict[str, str]:
+    """The fields of a form; what is redacted cannot be edited, since it would be lost."""
+    texts = {
+        "queue": job.queue,
+        "priority": str(job.priority),
+        "max_attempts": str(job.max_attempts),
+        "tags": ", ".join(job.tags),
+        "args": json.dumps(job.args, indent=2, ensure_ascii=False, default=str),
+        "meta": json.dumps(job.meta, indent=2, ensure_ascii=False, default=str),
+    }
+    for name in ("args", "meta"):
+        value = getattr(job, name)
+        if dashboard.args(value) != value:
+            del texts[name]
+    return texts
+
+
+async def stack(request: Request) -> Response:
+    """Where its code is just now."""
+    dashboard = dashboard_of(request)
+    told = await dashboard.oban.job_stack(request.path_params["id"])
+    return dashboard.page(request, "_stack.html", title="Stack", told=told)
+
+
+async def act(request: Request) -> Response:
+    """Cancel, retry or delete it; `run` makes it available now."""
+    dashboard = dashboard_of(request)
+    name, job_id = request.path_params["action"], request.path_params["id"]
+    action = ACTIONS.get("retry" if name == "run" else name)
+    if action is None:
+        raise HTTPException(404, f"there is no action {name!r:.40}")
+    user = dashboard.require(request, action.role)
+    done = await action.act(dashboard.oban, [job_id])
+    dashboard.tell(user, name, ids=[job_id], count=done)
+    if not done:
+        return dashboard.note(
+            request, f"Job {job_id} could not be {action.done}: look at its state.", kind="error"
+        )
+    told = "runs as soon as a slot is free" if name == "run" else f"is {action.done}"
+    response = dashboard.note(request, f"Job {job_id} {told}.")
+    if name == "delete":
+        response.headers["hx-redirect"] = f"{request.scope.get('root_path', '')}/jobs"
+    return response
+
+
+async def clone(request: Request) -> Response:
+    """Enqueue another job with the same worker, arguments and options, to run now."""
+    dashboard = dashboard_of(request)
+    user = dashboard.require(request, Role.OPERATE)
+    job = (await explained(dashboard, request)).job
+    wanted = Job(**{name: getattr(job, name) for name in CLONED})
+    inserted = await dashboard.oban.enqueue(wanted)
+    dashboard.tell(user, "clone", ids=[job.id], clone=inserted.id, count=1)
+    response = dashboard.note(request, f"Job {inserted.id} is enqueued.")
+    response.headers["hx-redirect"] = f"{request.scope.get('root_path', '')}/jobs/{inserted.id}"
+    return response
+
+
+async def edit(request: Request) -> Response:
+    dashboard = dashboard_of(request)
+    user = dashboard.require(request, Role.ADMIN)
+    fields = dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
+    job = (await explained(dashboard, request)).job
+    shown = edited_text(dashboard, job)
+    changes = {
+        name: read_field(name, text.replace("\r\n", "\n"))
+        for name, text in fields.items()
+        if name in shown and text.replace("\r\n", "\n") != shown[name]
+    }
+    if not changes:
+        return dashboard.note(request, "Nothing was changed.")
+    job_id = request.path_params["id"]
+    if await dashboard.oban.update_job(job_id, changes) is None:
+        raise HTTPException(404, f"There is no job {job_id} any more.")
+    dashboard.tell(user, "edit", ids=[job_id], fields=sorted(changes), count=1)
+    return dashboard.note(request, f"Job {job_id}: {', '.join(changes)} changed.")
+
+
+def read_field(name: str, text: str) -> Any:
+    """Raises InvalidJob for a text that is none of its kind."""
+    match name:
+        case "queue":
+            return text.strip()
+        case "tags":
+            return [each.strip() for each in text.split(",") if each.strip()]
+        case "args" | "meta":
+            try:
+                return json.loads(text)
+            except ValueError as error:
+                raise InvalidJob(f"{name} is no JSON: {error}") from None
+        case _:
+            try:
+                return int(text)
+            except ValueError:
+                raise InvalidJob(f"{name} is {text!r:.40}; it is a number") from None
+
+
+routes: Final = [
+    Route("/jobs/{id:int}", index, name="job"),
+    Route("/jobs/{id:int}/stack", stack),
+    Route("/jobs/{id:int}/clone", clone, methods=["POST"]),
+    Route("/jobs/{id:int}/edit", edit, methods=["POST"]),
+    Route("/jobs/{id:int}/{action}", act, methods=["POST"]),
+]

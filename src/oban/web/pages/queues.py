@@ -1,0 +1,190 @@
+"""Queues: what each does on each node, what was commanded of it, and the limits they share."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from oban.engines.values import Intent
+from oban.errors import InvalidOption
+from oban.oban import Oban
+from oban.running.control import ASPECTS, newest
+from oban.running.producer import QueueInfo
+from oban.web.access import Role
+from oban.web.dashboard import Dashboard, dashboard_of
+from oban.web.looks import length
+from oban.web.pages.metrics import paces
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """A queue over all nodes."""
+
+    name: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    #: What it does, by node.
+    infos: list[QueueInfo] = field(default_factory=list)
+    commands: list[Intent] = field(default_factory=list)
+    #: Seconds that the oldest available job has waited.
+    lag: float | None = None
+
+    @property
+    def living(self) -> list[QueueInfo]:
+        return [each for each in self.infos if each.meta["alive"]]
+
+    @property
+    def running(self) -> int:
+        return sum(len(each.running) for each in self.living)
+
+    @property
+    def limit(self) -> int:
+        return sum(each.limit for each in self.living)
+
+    @property
+    def state(self) -> str:
+        """In one word, what an operator should know."""
+        if not self.infos:
+            return "not run"
+        if not self.living:
+            return "silent"
+        paused = sum(each.paused for each in self.living)
+        return "paused" if paused == len(self.living) else "partly paused" if paused else "running"
+
+    @property
+    def limits(self) -> list[str]:
+        """Those that hold over all nodes, as the nodes have told."""
+        told = []
+        for each in self.living[:1]:
+            if limit := each.meta.get("global_limit"):
+                told.append(f"{limit:,} at once on all nodes")
+            if isinstance(rate := each.meta.get("rate_limit"), Mapping):
+                told.append(f"{rate.get('allowed'):,} in {length(rate.get('period'))}")
+        return told
+
+
+async def index(request: Request) -> Response:
+    dashboard = dashboard_of(request)
+    is_part = request.headers.get("hx-target") == "queues"
+    return dashboard.page(
+        request,
+        "_queues.html" if is_part else "queues.html",
+        title="Queues",
+        queues=await rows(dashboard),
+        limits=await dashboard.read(dashboard.oban.engine.shared_limits()),
+        differs=differs,
+        paces=await paces(dashboard),
+    )
+
+
+async def rows(dashboard: Dashboard) -> list[QueueRow]:
+    oban, engine = dashboard.oban, dashboard.oban.engine
+    census = await dashboard.census.look()
+    infos = await oban.list_queues()
+    commands = await dashboard.read(engine.intents(oban.name))
+    found: dict[str, QueueRow] = {}
+    for name in sorted({*census.queues, *(each.queue for each in infos)}):
+        found[name] = QueueRow(name, census.queues.get(name, {}))
+    for info in infos:
+        found[info.queue].infos.append(info)
+    for command in commands:
+        for row in found.values():
+            if command.queue in (row.name, "*"):
+                row.commands.append(command)
+    for name, lag in (await dashboard.read(engine.lags(list(found)))).items():
+        found[name].lag = lag
+    return list(found.values())
+
+
+def differs(info: QueueInfo, commands: Sequence[Intent]) -> list[str]:
+    """What of it was commanded, and it does not do yet."""
+    has = {"limit": info.limit, "paused": info.paused}
+    told = []
+    for aspect in ASPECTS:
+        command = newest(commands, info.queue, info.node, aspect)
+        if command is not None and aspect in has and has[aspect] != command.value:
+            told.append(f"{aspect} is to be {command.value}")
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    role: Role
+    told: str
+    #: Commands it of a queue, on a node or on all, with what a form says.
+    give: Callable[[Oban, str, str | None, Mapping[str, str]], Awaitable[Any]]
+
+
+def number(fields: Mapping[str, str], name: str) -> int | None:
+    text = fields.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidOption(f"{name} is {text!r:.40}; it is a whole number")
+    return int(text)
+
+
+def rate(fields: Mapping[str, str]) -> dict[str, float] | None:
+    allowed = number(fields, "allowed")
+    if allowed is None:
+        return None
+    return {"allowed": allowed, "period": float(number(fields, "period") or 60)}
+
+
+def scale(oban: Oban, queue: str, node: str | None, fields: Mapping[str, str]) -> Awaitable[None]:
+    return oban.scale_queue(
+        queue,
+        number(fields, "limit"),
+        global_limit=number(fields, "global_limit"),
+        rate_limit=rate(fields),
+        node=node,
+    )
+
+
+def start(oban: Oban, queue: str, node: str | None, fields: Mapping[str, str]) -> Awaitable[None]:
+    return oban.start_queue(queue, number(fields, "limit"), node=node)
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "pause": Command(
+        Role.OPERATE, "is paused", lambda oban, queue, node, _: oban.pause_queue(queue, node=node)
+    ),
+    "resume": Command(
+        Role.OPERATE, "goes on", lambda oban, queue, node, _: oban.resume_queue(queue, node=node)
+    ),
+    "scale": Command(Role.OPERATE, "is scaled", scale),
+    "start": Command(Role.ADMIN, "is to run", start),
+    "stop": Command(
+        Role.ADMIN, "is to stop", lambda oban, queue, node, _: oban.stop_queue(queue, node=node)
+    ),
+    "reset": Command(
+        Role.ADMIN,
+        "is again as it is configured",
+        lambda oban, queue, node, _: oban.reset_queue(queue, node=node),
+    ),
+}
+
+
+async def act(request: Request) -> Response:
+    dashboard = dashboard_of(request)
+    name, queue = request.path_params["command"], request.path_params["queue"]
+    if name not in COMMANDS:
+        raise HTTPException(404, f"there is no command {name!r:.40}")
+    command = COMMANDS[name]
+    user = dashboard.require(request, command.role)
+    fields = dict(parse_qsl((await request.body()).decode()))
+    node = fields.get("node") or None
+    await command.give(dashboard.oban, queue, node, fields)
+    dashboard.tell(user, f"queue_{name}", queue=queue, node=node, fields=fields)
+    where = f"on {node}" if node else "on all nodes"
+    return dashboard.note(request, f"Queue {queue} {command.told} {where}.")
+
+
+routes: Final = [
+    Route("/queues", index, name="queues"),
+    Route("/queues/{queue}/{command}", act, methods=["POST"]),
+]

@@ -1,0 +1,226 @@
+"""What pages show, whatever stands in the rows."""
+
+import html
+import json
+import re
+
+import httpx
+import psycopg
+import pytest
+from tests.roads import direct
+from tests.web.conftest import Opening, Reader
+
+from oban import Job, JobState, Oban
+from oban.web import app
+
+SCRIPT = '<script>alert("x")</script>\'"><img src=x onerror=alert(1)>'
+#: What no page may hold unescaped.
+RAW = ("<script>alert", "<img src=x")
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/queues", "/cron", "/nodes"])
+async def test_a_page_without_anything_says_how_to_begin(reader: Reader, path: str) -> None:
+    page = await reader.open(path)
+    assert page.status_code == 200
+    assert 'class="empty"' in page.text
+    assert "<pre><code>" in page.text
+
+
+async def test_a_job_that_is_not_there_is_said_to_be_gone(reader: Reader) -> None:
+    page = await reader.open("/jobs/42")
+    assert page.status_code == 404
+    assert "There is no job 42" in page.text
+
+
+async def test_nothing_in_a_row_becomes_code(reader: Reader, client: Oban, oban_dsn: str) -> None:
+    job = await client.enqueue(
+        Job(
+            worker=SCRIPT[:100],
+            queue=SCRIPT[:100],
+            args={SCRIPT: SCRIPT},
+            meta={SCRIPT: [SCRIPT]},
+            tags=[SCRIPT],
+        )
+    )
+    with psycopg.connect(direct(oban_dsn), autocommit=True) as connection:
+        connection.execute(
+            "update oban_jobs set state = 'discarded', discarded_at = now(), attempted_at = now(), "
+            "attempted_by = %s, errors = %s",
+            [[SCRIPT, SCRIPT], json.dumps([{"attempt": SCRIPT, "at": SCRIPT, "error": SCRIPT}])],
+        )
+    for path in (
+        "/jobs",
+        f"/jobs/{job.id}",
+        "/queues",
+        "/nodes",
+        "/cron",
+        "/jobs?q=" + SCRIPT.replace("&", "%26"),
+        "/jobs?state=" + SCRIPT,
+        "/jobs?after=" + SCRIPT,
+    ):
+        page = await reader.get(path)
+        assert page.status_code == 200, path
+        assert not [each for each in RAW if each in page.text], path
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("args", "[1, 2]"),
+        ("args", '"text"'),
+        ("meta", "[]"),
+        ("meta", '{"recorded": true, "return": 7}'),
+        ("meta", '{"recorded": true, "return": "rubbish"}'),
+        ("errors", '{"a": 1}'),
+        ("errors", '[null, 1, "text", {"at": 7}, {"at": "2026-01-01"}, {}]'),
+        ("attempted_by", "{}"),
+        ("priority", "400"),
+        ("scheduled_at", "infinity"),
+        ("scheduled_at", "-infinity"),
+        ("completed_at", "0001-01-01 00:00:00"),
+    ],
+)
+async def test_a_row_of_somebody_else_breaks_no_page(
+    reader: Reader, client: Oban, oban_dsn: str, column: str, value: str
+) -> None:
+    job = await client.enqueue(Job(worker="app.Worker"))
+    for state in JobState:
+        with psycopg.connect(direct(oban_dsn), autocommit=True) as connection:
+            connection.execute(
+                f"update oban_jobs set state = %s, {column} = %s",
+                [str(state), value],
+            )
+        for path in ("/jobs", f"/jobs?state={state}", f"/jobs/{job.id}", "/queues", "/cron"):
+            page = await reader.get(path)
+            assert page.status_code == 200, (path, page.text[-300:])
+            if path.startswith("/jobs"):
+                assert f"/jobs/{job.id}" in page.text or f'"id">{job.id}<' in page.text
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", [1, 2, 3]),
+        ("queue:mailers", [2, 3]),
+        ("queue:mailers tag:b", [3]),
+        ("worker:app.One", [1]),
+        ("one", [1]),
+        ("args.user.id:7", [1]),
+        ("args.n:2", [2]),
+        ('args.name:"two words"', [3]),
+        ("priority:3", [3]),
+        ("meta.kind:x", [2]),
+        ("since:1h", [1, 2, 3]),
+        ("queue:nowhere", []),
+    ],
+)
+async def test_a_search_finds_what_it_says(
+    reader: Reader, client: Oban, query: str, found: list[int]
+) -> None:
+    jobs = await client.enqueue_many(
+        Job(worker="app.One", args={"user": {"id": 7}}),
+        Job(worker="app.Two", queue="mailers", args={"n": 2}, meta={"kind": "x"}),
+        Job(worker="app.Two", queue="mailers", args={"name": "two words"}, tags=["b"], priority=3),
+    )
+    for state in ("", "available"):
+        page = await reader.get("/jobs", params={"q": query, "state": state})
+        shown = [at for at, job in enumerate(jobs, 1) if f'data-id="{job.id}"' in page.text]
+        assert shown == found
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("color:red", "is none of: queue"),
+        ("priority:high", "is no number"),
+        ("since:yesterday", "is no span of time"),
+        ("id:one", "is no list of ids"),
+        ("args:1", "names no value"),
+        ('queue:"open', "a quote is not closed"),
+        ("queue:", "is given nothing"),
+    ],
+)
+async def test_a_word_that_means_nothing_is_told_and_the_page_stays(
+    reader: Reader, query: str, told: str
+) -> None:
+    page = await reader.get("/jobs", params={"q": query})
+    assert page.status_code == 200
+    assert told in page.text
+
+
+async def test_what_is_redacted_is_shown_searched_and_edited_nowhere(
+    open_dashboard: Opening, client: Oban
+) -> None:
+    job = await client.enqueue(
+        Job(
+            worker="app.Worker",
+            args={"user": "ada", "card": {"number": "4111-secret"}},
+            meta={"token": "hush-hush"},
+        )
+    )
+    async with open_dashboard(redact=["number", "token"]) as reader:
+        for path in ("/jobs", f"/jobs/{job.id}"):
+            page = await reader.open(path)
+            assert "ada" in page.text
+            assert "4111-secret" not in page.text
+            assert "hush-hush" not in page.text
+        page = await reader.get("/jobs", params={"q": "args.card.number:4111-secret"})
+        assert f'data-id="{job.id}"' not in page.text
+        assert "not searched" in page.text
+        answer = await reader.act(
+            "/bulk/cancel", json={"q": "args.card.number:4111-secret", "state": None}
+        )
+        assert answer.status_code == 400
+
+
+async def test_encrypted_arguments_are_shown_to_nobody(
+    open_dashboard: Opening, oban_dsn: str
+) -> None:
+    pytest.importorskip("cryptography", reason="the extra `encrypted` is not installed")
+    from cryptography.fernet import Fernet
+
+    from oban import worker
+
+    @worker(encrypted=True)
+    class Private:
+        async def process(self, job: Job) -> None: ...
+
+    async with Oban(
+        pool=oban_dsn, name="private", encryption_keys=[Fernet.generate_key().decode()]
+    ) as oban:
+        job = await oban.enqueue(Private.new({"card": "4111-secret"}))  # type: ignore[attr-defined]
+    async with open_dashboard() as reader:
+        for path in ("/jobs", f"/jobs/{job.id}"):
+            page = await reader.get(path)
+            assert "only nodes with the key can read it" in page.text
+            assert "4111-secret" not in page.text
+
+
+async def test_pages_follow_each_other_through_all_jobs_once(
+    reader: Reader, client: Oban, oban_dsn: str
+) -> None:
+    jobs = await client.enqueue_many(
+        Job(worker="app.Worker", queue=f"q{n % 3}", priority=n % 4) for n in range(100)
+    )
+    for state in ("", "available"):
+        seen: list[int] = []
+        path = f"/jobs?state={state}"
+        while path:
+            page = (await reader.get(path)).text
+            seen += map(int, re.findall(r'data-id="(\d+)"', page))
+            following = re.search(r'href="([^"]+)">Next<', page)
+            path = html.unescape(following[1]) if following else ""
+        assert sorted(seen) == sorted(job.id or 0 for job in jobs)
+
+
+async def test_a_database_that_is_away_is_a_page_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("oban.web.dashboard.PATIENCE", 0.2)
+    monkeypatch.setattr("oban.web.dashboard.CONNECTING", 0.2)
+    away = app("postgresql://nobody@localhost:1/nowhere")
+    transport = httpx.ASGITransport(away, client=("127.0.0.1", 5000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as reader:
+        page = await reader.get("/jobs", timeout=60)
+    assert page.status_code == 503
+    assert "<h1>503</h1>" in page.text
