@@ -25,7 +25,7 @@ MANY: Final = 100_000
 #: Seconds between two looks at what has become old.
 TENDING: Final = 60.0
 #: Looks that are left out between two while nothing ends: other nodes may run jobs unknown here.
-LEFT_OUT: Final = 1
+LEFT_OUT: Final = 2
 
 
 class Counter(Loop):
