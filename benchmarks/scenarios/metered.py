@@ -24,7 +24,10 @@ class Metered(Scenario):
     budgets = (Budget(">= 0.95 of without", own("metrics"), 0.95),)
 
     def run(self, system: System, bench: Bench) -> Measurement:
-        without = bench.timed_drain(system, concurrency=CONCURRENCY, metrics=0.0)
-        found = bench.timed_drain(system, concurrency=CONCURRENCY, metrics=1.0)
-        extras = {"rate": found.rate, "rate_without": without.rate}
-        return Measurement(found.rate / without.rate, extras)
+        # In turns, since what is looked for is less than a machine's speed varies.
+        rates: dict[float, list[float]] = {0.0: [], 1.0: []}
+        for metrics in (0.0, 1.0, 1.0, 0.0):
+            found = bench.timed_drain(system, concurrency=CONCURRENCY, metrics=metrics)
+            rates[metrics].append(found.rate)
+        without, kept = (sum(rates[metrics]) / 2 for metrics in (0.0, 1.0))
+        return Measurement(kept / without, {"rate": kept, "rate_without": without})

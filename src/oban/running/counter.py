@@ -25,14 +25,14 @@ MANY: Final = 100_000
 #: Seconds between two looks at what has become old.
 TENDING: Final = 60.0
 #: Looks that are left out between two while nothing ends: other nodes may run jobs unknown here.
-LEFT_OUT: Final = 1
+LEFT_OUT: Final = 2
 
 
 class Counter(Loop):
     """Runs on every node that may lead, and acts on the one that does.
 
-    Two at once count each job once: the database keeps how far they are. It has a connection for as
-    long as there is more to count.
+    Two at once count each job once: the database keeps how far they are. Who leads keeps the
+    connection: to make one each time would take more than what it is made for.
     """
 
     name = "oban.counter"
@@ -74,19 +74,16 @@ class Counter(Loop):
         if self.left_out and self.is_quiet():
             self.left_out -= 1
             return self.options.interval
-        is_more = False
         try:
             counted = await self.session.execute(self.engine.count(self.until))
-            self.adapt(counted.finished)
-            is_more = counted.counted_to < self.reach or await self.tend()
         except Exception:
             self.span = max(SHORTEST_SPAN, self.span / 4)  # it may have been too much to count
             raise
-        finally:
-            if not is_more:
-                await self.session.close()
+        self.adapt(counted.finished)
         self.left_out = 0 if counted.finished else LEFT_OUT
-        return BREATH if is_more else self.options.interval
+        if counted.counted_to < self.reach or await self.tend():
+            return BREATH
+        return self.options.interval
 
     async def tend(self) -> bool:
         """Look after what has become old, once in a while; whether there is more of it."""

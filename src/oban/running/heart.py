@@ -35,6 +35,7 @@ RESCUE_LABEL: Final = "oban lifeline"
 SCHEDULE_LABEL: Final = "oban scheduler"
 PRUNE_LABEL: Final = "oban pruner"
 METRICS_LABEL: Final = "oban metrics"
+COUNT_LABEL: Final = "oban counter"
 #: Seconds that a beat waits for its answer at least.
 SHORTEST_PATIENCE: Final = 2.0
 #: Seconds that whoever waits for a beat waits at most.
@@ -229,7 +230,7 @@ class Heart:
             self.leader.node,
             self.meter,
         )
-        counting = self.engine.session(METRICS_LABEL)
+        counting = self.engine.session(COUNT_LABEL)
         counter = Counter(
             self.engine,
             counting,

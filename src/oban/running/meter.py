@@ -3,13 +3,13 @@
 import math
 import threading
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from oban.engines.values import Times
 from oban.job import Job
 from oban.metrics import REST
-from oban.sketch import LOG_GAMMA, LONGEST
+from oban.sketch import LOG_GAMMA, LONGEST, bin_of
 from oban.states import JobState
 
 #: Notes that are kept as they are: more are put into sketches at once, which takes a fraction of a
@@ -17,6 +17,8 @@ from oban.states import JobState
 MOST_NOTES: Final = 256
 #: Sketches that are kept apart; what more there are becomes one for each state.
 MOST_SKETCHES: Final = 500
+
+MICROSECOND: Final = timedelta(microseconds=1)
 
 #: Queue, worker and state.
 Key = tuple[str, str, str]
@@ -65,15 +67,17 @@ class Meter:
 
     def sketch(self) -> None:
         """Put the notes into sketches. Written out, as it is done for each attempt."""
-        notes, known, log, ceil = self.notes, self.sketches, math.log, math.ceil
+        notes, known = self.notes, self.sketches
+        log, ceil, base = math.log, math.ceil, LOG_GAMMA
         while notes:
             job, state, duration = notes.popleft()
             key = (job.queue, job.worker, state)
             exec_, wait = known.get(key) or self.sketches_of(key)
-            index = ceil(log(min(duration, LONGEST)) / LOG_GAMMA) if duration > 1 else 0
+            index = ceil(log(duration) / base) if 1 < duration < LONGEST else bin_of(duration)
             exec_[index] = exec_.get(index, 0) + 1
-            waited = waiting_time(job.scheduled_at, job.attempted_at)
-            index = ceil(log(min(waited, LONGEST)) / LOG_GAMMA) if waited > 1 else 0
+            due, began = job.scheduled_at, job.attempted_at
+            waited = waiting_time(due, began) if due is not began else 0
+            index = ceil(log(waited) / base) if 1 < waited < LONGEST else bin_of(waited)
             wait[index] = wait.get(index, 0) + 1
 
     def sketches_of(self, key: Key) -> tuple[Bins, Bins]:
@@ -86,5 +90,4 @@ def waiting_time(due: datetime | None, began: datetime | None) -> int:
     """Nanoseconds between the moment a job was due and its claim, by the database's clock."""
     if due is None or began is None:
         return 0
-    waited = began - due
-    return (waited.days * 86_400 + waited.seconds) * 1_000_000_000 + waited.microseconds * 1_000
+    return (began - due) // MICROSECOND * 1_000
