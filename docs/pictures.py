@@ -18,7 +18,7 @@ IMAGES: Final = ROOT / "docs" / "images"
 DEMO: Final = ("-m", "examples.newsletter", "--subscribers", "4000", "--limit", "16")
 #: Seconds until there is enough to see.
 PATIENCE: Final = 95
-#: What is shown where, and how; `{job}` is one that has cancelled itself, and shows no path of this machine.
+#: What is shown where, and how; `{job}` is one that cancelled itself: no path stands in its error.
 PICTURES: Final = (
     ("jobs-light", "/jobs", "light"),
     ("jobs-dark", "/jobs?state=retryable", "dark"),

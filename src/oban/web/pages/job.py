@@ -111,7 +111,8 @@ def failure(error: object) -> Event:
     except ValueError:
         pass
     text = str(error.get("error", ""))
-    return Event(at, "failed", f"attempt {error.get('attempt', '?')} failed", error=text)
+    what = "failed" if "Traceback" in text else "said why"
+    return Event(at, "failed", f"attempt {error.get('attempt', '?')} {what}", error=text)
 
 
 def without_record(job: Job) -> Any:
