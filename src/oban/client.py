@@ -1,7 +1,6 @@
 """Enqueueing and managing jobs: what works with or without queues, from async and sync code."""
 
 import asyncio
-import time
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -19,40 +18,29 @@ from oban import instances, telemetry
 from oban.bell import Bell
 from oban.engines.base import Engine, Operation
 from oban.engines.blocking import refuse_inside_loop
-from oban.engines.values import JobFilter, MetricFilter, Retried, ToldStack
+from oban.engines.values import Retried
 from oban.enqueueing import Enqueueing
-from oban.errors import InvalidJob, InvalidOption
-from oban.explaining import explain
-from oban.explanation import Explanation
+from oban.errors import InvalidJob
 from oban.job import Job, check_again, clean_changes
-from oban.metrics import Scale, Series, Stat, clean_dimension, clean_seconds, path_of
+from oban.reading import JobOrId, Reader, ids_of
 from oban.running.executor import Executor
 from oban.running.inline import run_inline
 from oban.sharing import Sharing
 from oban.worker import private_workers, require_importable
 
-JobOrId = Job | int
 Changes = Mapping[str, Any] | Callable[[Job], Mapping[str, Any]]
 
 STREAM_BATCH: Final = 5_000
 #: Seconds that an insert over a connection of ours waits for a unique key that another transaction
 #: has: it keeps a connection of the pool meanwhile.
 PATIENCE: Final = 10.0
-#: Seconds between two looks for an answer of a node.
-STACK_PAUSE: Final = 0.05
 #: Jobs that are built without a look at the event loop.
 STREAM_SLICE: Final = 250
-#: Groups that are told of at most, unless more are asked for.
-MOST_SERIES: Final = 20
-MOST_STATS: Final = 50
-#: Seconds that reading the table for a report may take.
-STATS_PATIENCE: Final = 30.0
-FOREVER: Final = 36_500 * 86_400
 #: What writing a job raises that holds what cannot be written.
 UNWRITABLE: Final = (TypeError, ValueError, AttributeError, RecursionError)
 
 
-class Client:
+class Client(Reader):
     """Each call is one transaction, or part of the caller's when `conn` is given.
 
     `conn` takes a psycopg or SQLAlchemy connection or session: an async one where the call is
@@ -61,8 +49,7 @@ class Client:
     """
 
     def __init__(self, name: str, engine: Engine, executor: Executor) -> None:
-        self.name = name
-        self.engine = engine
+        super().__init__(name, engine)
         self.executor = executor
         self.sharing = Sharing(self.insert)
         self.bell = Bell(self.ring)
@@ -199,93 +186,6 @@ class Client:
     def run_inline_sync(self, jobs: Iterable[Job]) -> list[Job]:
         refuse_inside_loop()
         return asyncio.run(self.run_inline(jobs))
-
-    # Read
-
-    async def get_job(self, job: JobOrId, *, conn: object = None) -> Job | None:
-        """The job as it is now, None when there is none of that id."""
-        found = await self.engine.execute(self.engine.get([id_of(job)]), conn)
-        return found[0] if found else None
-
-    def get_job_sync(self, job: JobOrId, *, conn: object = None) -> Job | None:
-        found = self.engine.execute_sync(self.engine.get([id_of(job)]), conn)
-        return found[0] if found else None
-
-    async def list_jobs(self, wanted: JobFilter, *, conn: object = None) -> list[Job]:
-        """The jobs that pass the filter, newest first."""
-        return await self.engine.execute(self.engine.search(wanted), conn)
-
-    # Metrics
-
-    async def metrics(
-        self,
-        by: str = "state",
-        *,
-        since: float = 3_600.0,
-        step: float | None = None,
-        queue: str | None = None,
-        worker: str | None = None,
-        node: str | None = None,
-        state: str | None = None,
-        limit: int = MOST_SERIES,
-    ) -> list[Series]:
-        """What ended in the last `since` seconds, as it was kept: by state, queue, worker or node.
-
-        In steps of so many seconds, or as fine as makes up to 200 points. Of more than `limit`
-        groups the rest is one, `*`.
-        """
-        scale = Scale.of(since, step)
-        wanted = MetricFilter(queue, worker, node, state, clean_limit(limit))
-        return await self.engine.execute(self.engine.metrics(clean_dimension(by), scale, wanted))
-
-    async def stats(
-        self,
-        by: str = "worker",
-        *,
-        since: float | None = None,
-        queue: str | None = None,
-        worker: str | None = None,
-        node: str | None = None,
-        state: str | None = None,
-        limit: int = MOST_STATS,
-        timeout: float = STATS_PATIENCE,
-    ) -> list[Stat]:
-        """The jobs in the table by worker, queue, node, state, or a path such as `args.tenant_id`.
-
-        The `limit` groups with most jobs; with `since`, of jobs inserted in so many last seconds.
-        Reads the whole table, and raises `TooSlow` where that takes longer than `timeout` seconds.
-        """
-        if since is not None:
-            since = clean_seconds("since", since, least=0, most=FOREVER)
-        patience = clean_seconds("timeout", timeout, least=0.001, most=86_400)
-        wanted = MetricFilter(queue, worker, node, state, clean_limit(limit))
-        return await self.engine.execute(self.engine.stats(path_of(by), since, wanted, patience))
-
-    async def job_stack(self, job: JobOrId, *, patience: float = 2.0) -> ToldStack | None:
-        """Where the code of a running job is just now, as its node tells.
-
-        None where nobody tells within `patience` seconds: it does not run, or its node hears no
-        notifications.
-        """
-        job_id = id_of(job)
-        asked_at = await self.engine.execute(self.engine.ask_stack(job_id))
-        ends = time.monotonic() + patience
-        while True:
-            told = await self.engine.execute(self.engine.told_stack(job_id))
-            if told is not None and told.told_at >= asked_at:
-                return told
-            if time.monotonic() >= ends:
-                return None
-            await asyncio.sleep(STACK_PAUSE)
-
-    async def explain(self, job: JobOrId, *, conn: object = None) -> Explanation | None:
-        """Why the job does not run, or ended as it did; None when there is none of that id."""
-        facts = await self.engine.execute(self.engine.explain(id_of(job)), conn)
-        return explain(facts) if facts else None
-
-    def explain_sync(self, job: JobOrId, *, conn: object = None) -> Explanation | None:
-        facts = self.engine.execute_sync(self.engine.explain(id_of(job)), conn)
-        return explain(facts) if facts else None
 
     # Cancel, retry, delete: each says whether, or how many, jobs changed
 
@@ -468,23 +368,3 @@ async def batches(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[lis
             batch += more
             await asyncio.sleep(0)  # what is on its way moves on
         yield batch
-
-
-def clean_limit(limit: object) -> int:
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_GROUPS:
-        raise InvalidOption(f"limit is {limit!r:.80}; it is a whole number from 1 to {MOST_GROUPS}")
-    return limit
-
-
-MOST_GROUPS: Final = 10_000
-
-
-def id_of(job: JobOrId) -> int:
-    identity = job.id if isinstance(job, Job) else job
-    if isinstance(identity, bool) or not isinstance(identity, int):
-        raise InvalidJob(f"got {job!r:.80}; a job is named by its id, or by a job that has one")
-    return identity
-
-
-def ids_of(jobs: Iterable[JobOrId]) -> list[int]:
-    return [id_of(job) for job in jobs]
