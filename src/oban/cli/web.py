@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -81,6 +83,8 @@ def web(
 
     async def serve() -> None:
         async with client(loaded) as oban:
+            # The crontab of the configuration is this dashboard's as well.
+            oban.options = replace(oban.options, scheduler=loaded.options.scheduler)
             server = server_of(
                 oban,
                 host,
@@ -90,6 +94,9 @@ def web(
                 read_only=read_only,
                 redact=keys,
             )
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, server.handle_exit, number, None)
             await server.serve()
 
     asyncio.run(serve())
@@ -115,7 +122,6 @@ async def serving(oban: "Oban", address: str | None) -> AsyncIterator[None]:
         yield
         return
     server = server_of(oban, *web_address(address), users_in(os.environ))
-    server.capture_signals = nullcontext  # type: ignore[assignment, method-assign]  # the node's own
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.wait([task], timeout=0.02)
@@ -175,6 +181,10 @@ def server_of(
     from oban.web import app
 
     class Server(uvicorn.Server):
+        def capture_signals(self) -> AbstractContextManager[None]:
+            """Leave them to whoever serves: it would end the process by what it has caught."""
+            return nullcontext()
+
         async def startup(self, sockets: Any = None) -> None:
             try:
                 await super().startup(sockets)
