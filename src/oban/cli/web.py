@@ -181,7 +181,7 @@ def server_of(
     from oban.web import app
 
     class Server(uvicorn.Server):
-        def capture_signals(self) -> AbstractContextManager[None]:
+        def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
             """Leave them to whoever serves: it would end the process by what it has caught."""
             return nullcontext()
 
