@@ -144,6 +144,14 @@ async def walk(engine: PostgresEngine, wanted: JobSearch, limit: int, window: in
     pytest.fail("it never ends")
 
 
+@pytest.mark.parametrize("state", [None, *map(str, JobState)])
+async def test_a_page_of_a_queue_is_full_where_the_queue_has_as_many(
+    engine: PostgresEngine, jobs: list[Job], state: str | None
+) -> None:
+    page = await engine.execute(engine.browse(JobSearch(state=state, queue="b"), 5))
+    assert len(page.jobs) == 5
+
+
 async def test_ids_are_those_of_the_page(engine: PostgresEngine, jobs: list[Job]) -> None:
     for state in (None, "available", "completed"):
         wanted = JobSearch(state=state, queue="a")

@@ -18,6 +18,12 @@ T = TypeVar("T")
 WINDOW: Final = 20_000
 
 
+#: States whose order begins with the queue, and others that are not read together with one more;
+#: None is all of them.
+BY_QUEUE: Final = ("available", "completed", "cancelled", "discarded")
+ALONE: Final = (None, "suspended", "executing")
+
+
 class BrowsingVerbs(Verbs):
     def browse(
         self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = WINDOW
@@ -48,8 +54,9 @@ class BrowsingVerbs(Verbs):
         """The statement for the order that the state is read in."""
         given = dict(matching(wanted), wanted=limit)
         at = cursor or Cursor(None, None, None)
-        if wanted.is_plain and wanted.state not in ("scheduled", "retryable"):
-            window = limit + 1  # all match; those two states are read as one
+        is_all = wanted.state in BY_QUEUE or (wanted.state in ALONE and not wanted.queue)
+        if wanted.is_plain and is_all:
+            window = limit + 1  # all that is looked at matches
         if wanted.ids:
             if cursor is not None:
                 given["ids"] = [each for each in wanted.ids if each < (cursor.id or 0)]
