@@ -27,6 +27,7 @@ FOREIGN_AGE: Final = 60.0
 class ExplainVerbs(Verbs):
     def explain(self, identity: int) -> PostgresOperation[JobFacts | None]:
         def steps() -> Steps[JobFacts | None]:
+            yield self.sql("plan_simply", milliseconds=None)
             rows = yield self.sql("explain_job", id=identity)
             if not rows:
                 return None

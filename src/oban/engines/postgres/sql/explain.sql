@@ -66,10 +66,12 @@ select
   case when concerned.is_concerned and pg_column_size(known.meta) < 1000000
     then cast(known.meta as text)
   end as meta,
-  date_part('epoch', timezone('UTC', statement_timestamp()) - known.updated_at) as beat_age,
+  date_part('epoch', timezone('UTC', statement_timestamp()))
+    - date_part('epoch', known.updated_at) as beat_age,
   known.max_age, known.is_ours, concerned.is_concerned,
   running.longest_id,
-  date_part('epoch', timezone('UTC', statement_timestamp()) - running.longest_since) as longest_for
+  date_part('epoch', timezone('UTC', statement_timestamp()))
+    - date_part('epoch', running.longest_since) as longest_for
 from concerned
 join known using (uuid)
 cross join lateral (

@@ -97,9 +97,8 @@ with oldest as (
 )
 select
   queue,
-  cast(extract(
-    epoch from timezone('UTC', statement_timestamp()) - min(scheduled_at)
-  ) as float8) as lag
+  date_part('epoch', timezone('UTC', statement_timestamp())) - date_part('epoch', min(scheduled_at))
+    as lag
 from oldest
 group by queue
 
