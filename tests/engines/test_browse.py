@@ -13,7 +13,7 @@ from tests.roads import direct
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Cursor, JobSearch, PathValue
+from oban.engines.values import Cursor, JobFilter, JobSearch, PathValue
 from oban.errors import TooSlow
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -150,6 +150,43 @@ async def test_a_page_of_a_queue_is_full_where_the_queue_has_as_many(
 ) -> None:
     page = await engine.execute(engine.browse(JobSearch(state=state, queue="b"), 5))
     assert len(page.jobs) == 5
+
+
+@pytest.mark.parametrize("state", ["executing", *ENDED])
+async def test_jobs_of_which_nobody_knows_when_come_first_and_once(
+    engine: PostgresEngine, jobs: list[Job], oban_dsn: str, state: str
+) -> None:
+    moment = ENDED.get(state, "attempted_at")
+    with psycopg.connect(direct(oban_dsn), autocommit=True) as connection:
+        connection.execute(
+            f"update oban_jobs set {moment} = null where state = %s and mod(id, 3) <> 0", [state]
+        )
+    of_state = {job.id or 0 for job in jobs if job.state == state}
+    timeless = sorted((each for each in of_state if each % 3), reverse=True)
+    for limit, window in ((3, 9), (7, 20), (500, 20_000)):
+        for priority in (None, 0):
+            wanted = JobSearch(state=state, priority=priority)
+            seen = await walk(engine, wanted, limit, window)
+            assert len(seen) == len(set(seen))
+            if priority is None:
+                assert set(seen) == of_state
+                assert seen[: len(timeless)] == timeless
+
+
+async def test_jobs_of_more_lanes_than_are_looked_into_are_on_the_pages(
+    engine: PostgresEngine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oban.engines.postgres.browsing.MOST_LANES", 5)
+    lanes = [
+        Job(worker="app.One", queue="abc"[n % 3], priority=n % 2, meta={"limits": [f"of-{n % 40}"]})
+        for n in range(120)
+    ]
+    await engine.execute(engine.insert(lanes))
+    available = await engine.execute(engine.search(JobFilter(["available"], limit=1_000)))
+    for (given, passes), (limit, window) in product(SEARCHES[:3], SIZES):
+        wanted = JobSearch(state="available", **given)
+        expected = in_order([job for job in available if passes(job)], "available")
+        assert await walk(engine, wanted, limit, window) == expected, (given, limit, window)
 
 
 async def test_ids_are_those_of_the_page(engine: PostgresEngine, jobs: list[Job]) -> None:

@@ -7,7 +7,7 @@ from oban.engines.base import Operation
 from oban.engines.postgres.jobs import in_order
 from oban.engines.postgres.reads import as_list
 from oban.engines.postgres.rows import read_job
-from oban.engines.postgres.statements import PostgresOperation, Row, Rows, Statement, Steps
+from oban.engines.postgres.statements import PostgresOperation, Row, Rows, Steps
 from oban.engines.postgres.verbs import Verbs
 from oban.engines.values import CensusCount, Cursor, JobPage, JobSearch
 from oban.fields import encode
@@ -18,6 +18,8 @@ T = TypeVar("T")
 WINDOW: Final = 20_000
 
 
+#: Lanes that are looked into one by one.
+MOST_LANES: Final = 1_000
 #: States whose order begins with the queue, and others that are not read together with one more;
 #: None is all of them.
 BY_QUEUE: Final = ("available", "completed", "cancelled", "discarded")
@@ -29,7 +31,7 @@ class BrowsingVerbs(Verbs):
         self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = WINDOW
     ) -> PostgresOperation[JobPage]:
         def steps() -> Steps[JobPage]:
-            found = yield self.browsing(wanted, limit, cursor, window)
+            found = yield from self.browsing(wanted, limit, cursor, window)
             ids, following = split(found, limit)
             rows: Rows = ()
             if ids:
@@ -43,15 +45,15 @@ class BrowsingVerbs(Verbs):
         self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = WINDOW
     ) -> PostgresOperation[tuple[list[int], Cursor | None]]:
         def steps() -> Steps[tuple[list[int], Cursor | None]]:
-            found = yield self.browsing(wanted, limit, cursor, window)
+            found = yield from self.browsing(wanted, limit, cursor, window)
             return split(found, limit)
 
         return PostgresOperation("browse_ids", steps, repeatable=True)
 
     def browsing(
         self, wanted: JobSearch, limit: int, cursor: Cursor | None, window: int
-    ) -> Statement:
-        """The statement for the order that the state is read in."""
+    ) -> Steps[Rows]:
+        """Read in the order of the state: its matches, and where there may be more."""
         given = dict(matching(wanted), wanted=limit)
         at = cursor or Cursor(None, None, None)
         is_all = wanted.state in BY_QUEUE or (wanted.state in ALONE and not wanted.queue)
@@ -60,41 +62,46 @@ class BrowsingVerbs(Verbs):
         if wanted.ids:
             if cursor is not None:
                 given["ids"] = [each for each in wanted.ids if each < (cursor.id or 0)]
-            return self.sql("browse_named", state=wanted.state, **given)
+            return (yield self.sql("browse_named", state=wanted.state, **given))
+        given["id"] = at.id
         match wanted.state:
             case None:
-                return self.sql("browse_newest", id=at.id, window=window, **given)
+                statement = self.sql("browse_newest", window=window, **given)
             case "suspended":
-                return self.sql("browse_suspended", id=at.id, window=window, **given)
+                statement = self.sql("browse_suspended", window=window, **given)
             case "executing":
-                return self.sql("browse_executing", id=at.id, moment=at.moment, **given)
+                statement = self.sql("browse_executing", moment=at.moment, **given)
             case "scheduled" | "retryable":
-                return self.sql(
-                    "browse_due",
-                    state=wanted.state,
-                    id=at.id,
-                    moment=at.moment,
-                    window=window,
-                    **given,
+                statement = self.sql(
+                    "browse_due", state=wanted.state, moment=at.moment, window=window, **given
                 )
             case "available":
-                return self.sql(
+                streams = yield self.sql("available_streams", queue=wanted.queue, most=MOST_LANES)
+                lanes = [(queue, lane) for queue, lane in streams if lane is not None]
+                last_queue, last_lane = lanes[-1] if len(lanes) == MOST_LANES else (None, None)
+                statement = self.sql(
                     "browse_available",
-                    id=at.id,
+                    queues=[queue for queue, _ in streams],
+                    lanes=[lane for _, lane in streams],
+                    last_queue=last_queue,
+                    last_lane=last_lane,
+                    most=share(window, limit, streams),
                     moment=at.moment,
                     rank=at.rank,
-                    window=window,
                     **given,
                 )
             case _:
-                return self.sql(
+                queues = [(wanted.queue,)] if wanted.queue else ()
+                streams = queues or (yield self.sql("ended_streams", state=wanted.state))
+                statement = self.sql(
                     "browse_ended",
                     state=wanted.state,
-                    id=at.id,
+                    queues=[queue for (queue,) in streams],
+                    most=share(window, limit, streams),
                     moment=at.moment,
-                    window=window,
                     **given,
                 )
+        return (yield statement)
 
     def count_matching(self, wanted: JobSearch, most: int) -> PostgresOperation[int]:
         def steps() -> Steps[int]:
@@ -146,6 +153,11 @@ def matching(wanted: JobSearch) -> dict[str, Any]:
         "since": None if wanted.since is None else wanted.since.timestamp(),
         "paths": encode(paths) if paths else None,
     }
+
+
+def share(window: int, limit: int, streams: Rows) -> int:
+    """How many jobs of each stream are looked at: a page of each at least."""
+    return max(limit + 1, window // max(1, len(streams)))
 
 
 def split(rows: Rows, limit: int) -> tuple[list[int], Cursor | None]:

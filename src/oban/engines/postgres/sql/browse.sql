@@ -86,10 +86,14 @@ from {prefix}.oban_jobs as job
 where (job.state = 'executing' or job.stopping_at is not null)
   and job.state = 'executing' and {matching}
   and (
-    cast(:moment as timestamp) is null
+    cast(:id as bigint) is null
+    or (
+      cast(:moment as timestamp) is null
+      and (job.attempted_at is not null or job.id < cast(:id as bigint))
+    )
     or (job.attempted_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
   )
-order by job.attempted_at desc nulls last, job.id desc
+order by job.attempted_at desc, job.id desc
 limit cast(:wanted as int)
 
 -- name: browse_due
@@ -121,14 +125,14 @@ from (
 ) as found
 order by is_match desc, scheduled_at, id
 
--- name: browse_available
--- The same of those that can be claimed, in the order of their priority and time. Each queue, and each
--- lane of one, is looked into by itself: behind where the first of these was cut short nothing is
--- certain. The planner knows :window, and so that it is not to read all. Indexes: oban_jobs_free_index, oban_jobs_lane_index, oban_jobs_exhausted_index.
+-- name: available_streams
+-- The queues with jobs that can be claimed, in lanes or not; of the lanes the first :most. Indexes:
+-- oban_jobs_free_index, oban_jobs_lane_index.
 with recursive free_walk as (
   (
     select job.queue from {prefix}.oban_jobs as job
     where job.state = 'available' and job.attempt < job.max_attempts and job.lane is null
+      and (cast(:queue as text) is null or job.queue = cast(:queue as text))
     order by job.queue
     limit 1
   )
@@ -136,6 +140,7 @@ with recursive free_walk as (
   select (
     select job.queue from {prefix}.oban_jobs as job
     where job.state = 'available' and job.attempt < job.max_attempts and job.lane is null
+      and (cast(:queue as text) is null or job.queue = cast(:queue as text))
       and job.queue > free_walk.queue
     order by job.queue
     limit 1
@@ -146,6 +151,7 @@ with recursive free_walk as (
   (
     select job.queue, job.lane from {prefix}.oban_jobs as job
     where job.state = 'available' and job.attempt < job.max_attempts and job.lane is not null
+      and (cast(:queue as text) is null or job.queue = cast(:queue as text))
     order by job.queue, job.lane
     limit 1
   )
@@ -155,33 +161,33 @@ with recursive free_walk as (
   cross join lateral (
     select job.queue, job.lane from {prefix}.oban_jobs as job
     where job.state = 'available' and job.attempt < job.max_attempts and job.lane is not null
+      and (cast(:queue as text) is null or job.queue = cast(:queue as text))
       and (job.queue, job.lane) > (laned_walk.queue, laned_walk.lane)
     order by job.queue, job.lane
     limit 1
   ) as following
-), stream as materialized (
-  select queue, cast(null as text) as lane from free_walk
-  where queue is not null and (cast(:queue as text) is null or queue = cast(:queue as text))
-  union all
-  (
-    select queue, lane from laned_walk
-    where cast(:queue as text) is null or queue = cast(:queue as text)
-    limit 2000
-  )
-), size as materialized (
-  select greatest(
-    cast(:wanted as int) + 1, cast(:window as int) / greatest(1, cast(count(*) as int))
-  ) as most
-  from stream
+)
+select queue, cast(null as text) as lane from free_walk where queue is not null
+union all
+(select queue, lane from laned_walk limit cast(:most as int))
+
+-- name: browse_available
+-- The same of those that can be claimed, in the order of their priority and time. Each of :queues, and
+-- each of the :lanes beside them, is looked into by itself, to :most jobs: behind where the first of
+-- these was cut short nothing is certain. Lanes behind :last_lane of :last_queue, where there are so
+-- many, are read as one, which takes as long as they have jobs. The planner knows :most, and so that it
+-- is not to read all. Indexes: oban_jobs_free_index, oban_jobs_lane_index, oban_jobs_exhausted_index.
+with stream as materialized (
+  select queue, lane
+  from unnest(cast(:queues as text[]), cast(:lanes as text[])) as given(queue, lane)
 ), seen as materialized (
   select
     first.id, first.priority, first.scheduled_at, first.is_match,
     row_number() over (
       partition by stream.queue, stream.lane
       order by first.priority, first.scheduled_at, first.id
-    ) = size.most as is_cut
+    ) = cast(:most as int) as is_cut
   from stream
-  cross join size
   cross join lateral (
     (
       select job.id, job.priority, job.scheduled_at, {matching} as is_match
@@ -194,7 +200,7 @@ with recursive free_walk as (
             > (cast(:rank as int), cast(:moment as timestamp), cast(:id as bigint))
         )
       order by job.priority, job.scheduled_at, job.id
-      limit cast(:window as int)
+      limit cast(:most as int)
     )
     union all
     (
@@ -208,10 +214,29 @@ with recursive free_walk as (
             > (cast(:rank as int), cast(:moment as timestamp), cast(:id as bigint))
         )
       order by job.priority, job.scheduled_at, job.id
-      limit cast(:window as int)
+      limit cast(:most as int)
     )
-    limit size.most
+    limit cast(:most as int)
   ) as first
+  union all
+  select
+    id, priority, scheduled_at, is_match,
+    row_number() over (order by priority, scheduled_at, id) = cast(:most as int)
+  from (
+    select job.id, job.priority, job.scheduled_at, {matching} as is_match
+    from {prefix}.oban_jobs as job
+    where cast(:last_lane as text) is not null
+      and job.state = 'available' and job.attempt < job.max_attempts and job.lane is not null
+      and (job.queue, job.lane) > (cast(:last_queue as text), cast(:last_lane as text))
+      and (cast(:queue as text) is null or job.queue = cast(:queue as text))
+      and (
+        cast(:moment as timestamp) is null
+        or (job.priority, job.scheduled_at, job.id)
+          > (cast(:rank as int), cast(:moment as timestamp), cast(:id as bigint))
+      )
+    order by job.priority, job.scheduled_at, job.id
+    limit cast(:most as int)
+  ) as others
   union all
   (
     select job.id, job.priority, job.scheduled_at, {matching}, false
@@ -250,10 +275,10 @@ from (
 ) as found
 order by is_match desc, priority, scheduled_at, id
 
--- name: browse_ended
--- The same of those that ended as :state, the last that ended first, and none that ended before :since
--- is looked at. The same three times: a partial index is only taken for a state that stands in the
--- statement. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
+-- name: ended_streams
+-- The queues with jobs that ended as :state. The same three times: a partial index is only taken for a
+-- state that stands in the statement. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index,
+-- oban_jobs_discarded_index.
 with recursive walk as (
   (
     select coalesce(
@@ -297,22 +322,23 @@ with recursive walk as (
   )
   from walk
   where walk.queue is not null
-), stream as materialized (
-  select queue from walk
-  where queue is not null and (cast(:queue as text) is null or queue = cast(:queue as text))
-), size as materialized (
-  select greatest(
-    cast(:wanted as int) + 1, cast(:window as int) / greatest(1, cast(count(*) as int))
-  ) as most
-  from stream
+)
+select queue from walk where queue is not null
+
+-- name: browse_ended
+-- The same of those that ended as :state, the last that ended first, behind those of which nobody
+-- knows when; none that ended before :since is looked at. Each of :queues is looked into by itself, as
+-- above. Indexes: oban_jobs_completed_index,
+-- oban_jobs_cancelled_index, oban_jobs_discarded_index.
+with stream as materialized (
+  select queue from unnest(cast(:queues as text[])) as given(queue)
 ), seen as materialized (
   select
     last.id, last.ended_at, last.is_match,
     row_number() over (
       partition by stream.queue order by last.ended_at desc, last.id desc
-    ) = size.most as is_cut
+    ) = cast(:most as int) as is_cut
   from stream
-  cross join size
   cross join lateral (
     (
       select job.id, job.completed_at as ended_at, {matching} as is_match
@@ -324,14 +350,18 @@ with recursive walk as (
           or job.completed_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
         )
         and (
-          cast(:moment as timestamp) is null
+          cast(:id as bigint) is null
+          or (
+            cast(:moment as timestamp) is null
+            and (job.completed_at is not null or job.id < cast(:id as bigint))
+          )
           or (
             job.completed_at <= cast(:moment as timestamp)
             and (job.completed_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
           )
         )
       order by job.completed_at desc, job.id desc
-      limit cast(:window as int)
+      limit cast(:most as int)
     )
     union all
     (
@@ -344,14 +374,18 @@ with recursive walk as (
           or job.cancelled_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
         )
         and (
-          cast(:moment as timestamp) is null
+          cast(:id as bigint) is null
+          or (
+            cast(:moment as timestamp) is null
+            and (job.cancelled_at is not null or job.id < cast(:id as bigint))
+          )
           or (
             job.cancelled_at <= cast(:moment as timestamp)
             and (job.cancelled_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
           )
         )
       order by job.cancelled_at desc, job.id desc
-      limit cast(:window as int)
+      limit cast(:most as int)
     )
     union all
     (
@@ -364,16 +398,20 @@ with recursive walk as (
           or job.discarded_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
         )
         and (
-          cast(:moment as timestamp) is null
+          cast(:id as bigint) is null
+          or (
+            cast(:moment as timestamp) is null
+            and (job.discarded_at is not null or job.id < cast(:id as bigint))
+          )
           or (
             job.discarded_at <= cast(:moment as timestamp)
             and (job.discarded_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
           )
         )
       order by job.discarded_at desc, job.id desc
-      limit cast(:window as int)
+      limit cast(:most as int)
     )
-    limit size.most
+    limit cast(:most as int)
   ) as last
 ), cut as materialized (
   select ended_at, id from seen where is_cut
@@ -387,7 +425,11 @@ from (
     from seen
     left join cut on true
     where seen.is_match
-      and (cut.id is null or (seen.ended_at, seen.id) >= (cut.ended_at, cut.id))
+      and (
+        cut.id is null
+        or (seen.ended_at is null and (cut.ended_at is not null or seen.id >= cut.id))
+        or (seen.ended_at, seen.id) >= (cut.ended_at, cut.id)
+      )
     order by seen.ended_at desc, seen.id desc
     limit cast(:wanted as int)
   )
@@ -433,5 +475,9 @@ from noted
 cross join lateral unnest(noted.states, noted.shares) as each(state, share)
 
 -- name: limit_time
--- The rest of the transaction takes :patience at most for each statement.
-select set_config('statement_timeout', cast(:patience as text), true) as patience
+-- The rest of the transaction takes :patience at most for each statement, none of which is compiled, or
+-- shared out to more processes: for what a page reads either takes longer than reading it.
+select
+  set_config('statement_timeout', cast(:patience as text), true) as patience,
+  set_config('jit', 'off', true) as jit,
+  set_config('max_parallel_workers_per_gather', '0', true) as workers
