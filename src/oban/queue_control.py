@@ -1,6 +1,6 @@
 """Commanding queues, on one node or on all of them, from anywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -129,12 +129,7 @@ class QueueControl(Client):
 
         One that fell silent is among them until its jobs are rescued.
         """
-        producers = await self.engine.execute(self.engine.known_producers())
-        return [
-            queue_info(each)
-            for each in producers
-            if each.beat_age is not None or each.running_count
-        ]
+        return queue_infos(await self.engine.execute(self.engine.known_producers()))
 
     async def pause_cron(self, entry: str) -> bool:
         """Let the slots of a cron entry pass without a job; return whether there is such an entry.
@@ -198,6 +193,13 @@ def clean_until(until: datetime | timedelta | None) -> datetime | None:
 
 
 UNTIL: Final = "an aware datetime in the future, or a timedelta such as timedelta(hours=2)"
+
+
+def queue_infos(producers: Iterable[KnownProducer]) -> list[QueueInfo]:
+    """Of those that were heard of, or whose jobs are still to be rescued."""
+    return [
+        queue_info(each) for each in producers if each.beat_age is not None or each.running_count
+    ]
 
 
 def queue_info(producer: KnownProducer) -> QueueInfo:

@@ -97,11 +97,11 @@ class Reader:
         None where nobody tells within `patience` seconds: it does not run, or its node hears no
         notifications.
         """
-        job_id = id_of(job)
-        asked_at = await self.engine.execute(self.engine.ask_stack(job_id))
+        job_id, engine = id_of(job), self.engine
+        asked_at = await engine.execute(engine.within(engine.ask_stack(job_id), patience))
         ends = time.monotonic() + patience
         while True:
-            told = await self.engine.execute(self.engine.told_stack(job_id))
+            told = await engine.execute(engine.within(engine.told_stack(job_id), patience))
             if told is not None and told.told_at >= asked_at:
                 return told
             if time.monotonic() >= ends:

@@ -1,5 +1,6 @@
 """What pages show, whatever stands in the rows."""
 
+import asyncio
 import html
 import json
 import re
@@ -206,8 +207,9 @@ async def test_what_is_redacted_is_told_by_nothing_that_holds_it(
             assert "4222" not in page.text, by
         assert "ada" in (await reader.get("/stats", params={"by": "args.card"})).text
         assert (await reader.get("/stats", params={"by": "meta.return"})).status_code == 400
-        page = await reader.open(f"/jobs/{job.id}")
+        page = await reader.get(f"/jobs/{job.id}/edit")
         assert coded not in page.text
+        assert coded not in (await reader.open(f"/jobs/{job.id}")).text
         answer = await reader.act(f"/jobs/{job.id}/edit", data={"meta": "{}"})
         assert "Nothing was changed" in answer.text
     async with open_dashboard() as reader:
@@ -287,3 +289,25 @@ async def test_a_database_that_is_away_is_a_page_that_says_so(
         page = await reader.get("/jobs", timeout=60)
     assert page.status_code == 503
     assert "<h1>503</h1>" in page.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/queues", "/nodes", "/cron", "/jobs", "/jobs/1", "/jobs/1/stack"]
+)
+async def test_a_page_waits_for_no_lock_for_long(
+    reader: Reader, client: Oban, oban_dsn: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    for module in ("dashboard", "census", "pages.job"):
+        monkeypatch.setattr(f"oban.web.{module}.PATIENCE", 0.3)
+    await client.enqueue(Job(worker="app.Worker"))
+    with psycopg.connect(direct(oban_dsn)) as connection:
+        found = connection.execute(
+            "select relname from pg_class where relname like 'oban%' and relkind = 'r' "
+            "and relnamespace = current_schema()::regnamespace"
+        )
+        names = ", ".join(name for (name,) in found.fetchall())
+        connection.execute(f"lock table {names} in access exclusive mode")
+        async with asyncio.timeout(10):
+            page = await reader.get(path, timeout=20)
+        assert page.status_code == 503
+        assert "too long" in page.text

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -56,9 +56,13 @@ class Dashboard:
         """Carry out a read, which nothing holds up for longer than that."""
         engine = self.oban.engine
         patience = PATIENCE if seconds is None else seconds
+        return await self.soon(engine.execute(engine.within(operation, patience)), patience)
+
+    async def soon(self, answer: Awaitable[T], patience: float) -> T:
+        """Wait for what the server gives up in time, unless it cannot be reached."""
         try:
             async with asyncio.timeout(patience + CONNECTING):
-                return await engine.execute(engine.within(operation, patience))
+                return await answer
         except TimeoutError:
             raise DatabaseUnavailable(
                 f"the database has not answered within {patience + CONNECTING:g} s"

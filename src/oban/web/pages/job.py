@@ -23,6 +23,8 @@ from oban.web.acting import ACTIONS
 from oban.web.dashboard import RECORDED, Dashboard, dashboard_of
 from oban.web.given import form_of, json_of
 
+#: Seconds that a page waits for a stack, and for each look for it.
+PATIENCE: Final = 2.0
 #: Runs of the same worker beside a job.
 NEIGHBOURS: Final = 40
 #: What of a job a clone takes over.
@@ -167,7 +169,8 @@ def edited_text(dashboard: Dashboard, job: Job) -> dict[str, str]:
 async def stack(request: Request) -> Response:
     """Where its code is just now."""
     dashboard = dashboard_of(request)
-    told = await dashboard.oban.job_stack(request.path_params["id"])
+    asked = dashboard.oban.job_stack(request.path_params["id"], patience=PATIENCE)
+    told = await dashboard.soon(asked, 2 * PATIENCE)
     return dashboard.page(request, "_stack.html", title="Stack", told=told)
 
 

@@ -13,6 +13,7 @@ from oban.engines.values import Intent
 from oban.errors import InvalidOption
 from oban.looking.queues import QueueRow, queue_rows
 from oban.oban import Oban
+from oban.queue_control import queue_infos
 from oban.running.control import ASPECTS, newest
 from oban.running.producer import QueueInfo
 from oban.web.access import Role
@@ -38,7 +39,7 @@ async def index(request: Request) -> Response:
 async def rows(dashboard: Dashboard) -> list[QueueRow]:
     oban, engine = dashboard.oban, dashboard.oban.engine
     census = await dashboard.census.look()
-    infos = await oban.list_queues()
+    infos = queue_infos(await dashboard.read(engine.known_producers()))
     commands = await dashboard.read(engine.intents(oban.name))
     found = queue_rows(census.queues, infos, commands)
     for name, lag in (await dashboard.read(engine.lags(list(found)))).items():
