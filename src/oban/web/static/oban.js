@@ -150,18 +150,19 @@
       method: "POST", body: JSON.stringify(body),
       headers: { "X-CSRF-Token": csrf, "Content-Type": "application/json" },
     });
-    if (!answer.ok) {
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      throw new Error(page.body.textContent.replace("×", "").trim() || answer.statusText);
-    }
-    return answer;
+    return good(answer);
+  }
+  async function good(answer) {
+    if (answer.ok) return answer;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html"), told = $(".note", page) ?? page.body;
+    throw new Error(told.textContent.replace("×", "").trim() || answer.statusText);
   }
   const number = (value) => value.toLocaleString("en");
   const jobs = (value) => `${number(value)} job${value === 1 ? "" : "s"}`;
   async function act(name) {
     const label = name[0].toUpperCase() + name.slice(1);
     try {
-      if (!matching) {
+      if (!$("#every-match")?.checked) {
         const ids = [...selected].map(Number);
         if (name === "delete" && !(await sure(`Delete ${jobs(ids.length)}?`, "They are gone for good; those that run stay.", label))) return;
         const told = await (await post(`/bulk/${name}`, { ids })).json();
@@ -170,8 +171,7 @@
       } else {
         const found = $("#found").dataset, search = { q: found.q, state: found.state };
         const query = new URLSearchParams(search);
-        const count = await (await fetch(`${root}/count?${query}`)).json();
-        if (count.count === undefined) throw new Error("the search cannot be read");
+        const count = await (await good(await fetch(`${root}/count?${query}`, { headers: { "HX-Request": "true" } }))).json();
         const many = count.count === null ? "very many jobs" : `${count.is_more ? "more than " : ""}${jobs(count.count)}`;
         const those = [found.state && `in the state ${found.state}`, found.q && `that match “${found.q}”`].filter(Boolean).join(" ") || "of all states";
         if (!(await sure(`${label} ${many}?`, `All ${those}, however many pages they are on. Those that it does not fit stay as they are.`, label))) return;
@@ -193,6 +193,7 @@
     const answer = await post(`/bulk/${name}`, search);
     const reader = answer.body.pipeThrough(new TextDecoderStream(), { signal: stop.signal }).getReader();
     $("#sure-no").onclick = () => { reader.cancel(); };
+    dialog.oncancel = (event) => { event.preventDefault(); reader.cancel(); };
     let text = "", told = { done: 0, of: 0, was: "" };
     for (;;) {
       const { value, done } = await reader.read();
@@ -204,6 +205,7 @@
       if (total) bar.value = told.of;
       $("#sure-text").textContent = `${number(told.done)} of ${jobs(told.of)} ${told.was} so far.`;
     }
+    dialog.oncancel = null;
     dialog.close();
     if (told.error) note(`${told.error}; ${jobs(told.done)} ${told.was} before that.`, "error");
     else note(`${jobs(told.done)} ${told.was}${told.is_over ? "" : ", then stopped"}.`);
