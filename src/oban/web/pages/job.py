@@ -62,7 +62,6 @@ async def index(request: Request) -> Response:
         history=history,
         longest=max((each[1] or 0 for each in history), default=0) or 1,
         can=possible(job),
-        editable=edited_text(dashboard, job),
     )
 
 
@@ -208,24 +207,51 @@ async def clone(request: Request) -> Response:
     return response
 
 
+async def form(request: Request) -> Response:
+    """The form that edits it, as it is now: a page that was open for long would show what was."""
+    dashboard = dashboard_of(request)
+    dashboard.require(request, Role.ADMIN)
+    job = (await explained(dashboard, request)).job
+    return dashboard.page(
+        request, "_edit.html", title="Edit", job=job, editable=edited_text(dashboard, job)
+    )
+
+
 async def edit(request: Request) -> Response:
+    """Write what was changed in the form, unless somebody else has changed just that meanwhile."""
     dashboard = dashboard_of(request)
     user = dashboard.require(request, Role.ADMIN)
-    fields = await form_of(request)
-    job = (await explained(dashboard, request)).job
-    shown = edited_text(dashboard, job)
-    changes = {
-        name: read_field(name, text.replace("\r\n", "\n"))
-        for name, text in fields.items()
-        if name in shown and text.replace("\r\n", "\n") != shown[name]
-    }
+    fields = {name: text.replace("\r\n", "\n") for name, text in (await form_of(request)).items()}
+    job_id = request.path_params["id"]
+    changes: dict[str, Any] = {}
+
+    def changed(job: Job) -> Mapping[str, Any]:
+        changes.clear()
+        changes.update(changed_in(fields, edited_text(dashboard, job)))
+        return changes
+
+    if await dashboard.oban.update_job(job_id, changed) is None:
+        raise HTTPException(404, f"There is no job {job_id} any more.")
     if not changes:
         return dashboard.note(request, "Nothing was changed.")
-    job_id = request.path_params["id"]
-    if await dashboard.oban.update_job(job_id, changes) is None:
-        raise HTTPException(404, f"There is no job {job_id} any more.")
     dashboard.tell(user, "edit", ids=[job_id], fields=sorted(changes), count=1)
     return dashboard.note(request, f"Job {job_id}: {', '.join(changes)} changed.")
+
+
+def changed_in(fields: Mapping[str, str], now: Mapping[str, str]) -> dict[str, Any]:
+    """What a form changes of a job that is `now` so; it tells what it was when it was shown.
+
+    Raises HTTPException for what somebody else has changed since, InvalidJob for what is no value.
+    """
+    changes = {}
+    for name, known in now.items():
+        text, was = fields.get(name, known), fields.get(f"was-{name}", known)
+        if text in (was, known):
+            continue
+        if was != known:
+            raise HTTPException(409, f"{name} was changed by somebody else: open the form again")
+        changes[name] = read_field(name, text)
+    return changes
 
 
 def read_field(name: str, text: str) -> Any:
@@ -251,6 +277,7 @@ routes: Final = [
     Route("/jobs/{id:int}", index, name="job"),
     Route("/jobs/{id:int}/stack", stack),
     Route("/jobs/{id:int}/clone", clone, methods=["POST"]),
+    Route("/jobs/{id:int}/edit", form),
     Route("/jobs/{id:int}/edit", edit, methods=["POST"]),
     Route("/jobs/{id:int}/{action}", act, methods=["POST"]),
 ]
