@@ -297,8 +297,8 @@ async def test_a_database_that_is_away_is_a_page_that_says_so(
 async def test_a_page_waits_for_no_lock_for_long(
     reader: Reader, client: Oban, oban_dsn: str, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    for module in ("dashboard", "census", "pages.job"):
-        monkeypatch.setattr(f"oban.web.{module}.PATIENCE", 0.3)
+    for module in ("web.dashboard", "looking.census", "web.pages.job"):
+        monkeypatch.setattr(f"oban.{module}.PATIENCE", 0.3)
     await client.enqueue(Job(worker="app.Worker"))
     with psycopg.connect(direct(oban_dsn)) as connection:
         found = connection.execute(
