@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Final, Self, TypedDict, Unpack
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -56,6 +56,9 @@ STAGER_LABEL = "oban stager"
 BROADCAST_LABEL = "oban broadcaster"
 #: Why nothing is heard while a node starts, or runs nothing.
 NOT_YET = "not listening yet"
+
+#: Seconds that telling somebody where the code of a job is may take.
+ANSWERING: Final = 2.0
 
 
 class ObanOptions(TypedDict, total=False):
@@ -120,7 +123,7 @@ class Oban(QueueControl):
         #: Done when all is up.
         self.ready: asyncio.Future[None] | None = None
         #: What is told to somebody just now; held here, so that it is not lost on the way.
-        self.telling: asyncio.Task[None] | None = None
+        self.answers: set[asyncio.Task[None]] = set()
         #: Why no notifications are heard, None while they are.
         self.hearing: str | None = NOT_YET
         #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
@@ -231,6 +234,7 @@ class Oban(QueueControl):
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.bell.flush)
+            stack.push_async_callback(self.drop_answers)
             await self.engine.open()
             await stack.enter_async_context(
                 self.executor.places.open(
@@ -423,11 +427,20 @@ class Oban(QueueControl):
         for producer in self.queue_loops():
             if (run := producer.slots.run_of(job_id)) is not None:
                 operation = self.engine.tell_stack(job_id, self.node, stack_of(run))
-                self.telling = asyncio.create_task(self.answer(operation))
+                answer = asyncio.create_task(self.answer(operation))
+                self.answers.add(answer)
+                answer.add_done_callback(self.answers.discard)
 
     async def answer(self, operation: Operation[None]) -> None:
         with suppress(DatabaseError):  # whoever asks has seen nothing, and asks again
-            await self.engine.execute(operation)
+            await self.engine.execute(self.engine.within(operation, ANSWERING))
+
+    async def drop_answers(self) -> None:
+        """Whoever asked waits a moment, and no longer for a node that stops."""
+        if answers := list(self.answers):
+            for answer in answers:
+                answer.cancel()
+            await asyncio.wait(answers)
 
     def wake_queues(self) -> None:
         if self.queues:

@@ -17,6 +17,8 @@ JobOrId = Job | int
 
 #: Seconds between two looks for an answer of a node.
 STACK_PAUSE: Final = 0.05
+#: Seconds that one look may take, however little is waited for an answer.
+STACK_LOOK: Final = 1.0
 #: Groups that are told of at most, unless more are asked for.
 MOST_SERIES: Final = 20
 MOST_STATS: Final = 50
@@ -98,10 +100,11 @@ class Reader:
         notifications.
         """
         job_id, engine = id_of(job), self.engine
-        asked_at = await engine.execute(engine.within(engine.ask_stack(job_id), patience))
+        bound = max(patience, STACK_LOOK)
+        asked_at = await engine.execute(engine.within(engine.ask_stack(job_id), bound))
         ends = time.monotonic() + patience
         while True:
-            told = await engine.execute(engine.within(engine.told_stack(job_id), patience))
+            told = await engine.execute(engine.within(engine.told_stack(job_id), bound))
             if told is not None and told.told_at >= asked_at:
                 return told
             if time.monotonic() >= ends:

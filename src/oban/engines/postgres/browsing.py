@@ -128,7 +128,8 @@ class BrowsingVerbs(Verbs):
 
     def within(self, operation: Operation[T], seconds: float) -> PostgresOperation[T]:
         wanted = cast("PostgresOperation[T]", operation)
-        limit = self.sql("limit_time", patience=f"{round(seconds * 1000)}ms")
+        milliseconds = max(1, round(seconds * 1000))  # zero would be without a bound
+        limit = self.sql("limit_time", patience=f"{milliseconds}ms")
 
         def steps() -> Steps[T]:
             yield limit
