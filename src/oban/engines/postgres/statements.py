@@ -10,6 +10,7 @@ rows.
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, TypeVar
 
@@ -99,10 +100,15 @@ class Statements:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self.blocks = {block.name: block for file in FILES for block in read_blocks(file, prefix)}
+        self.blocks = blocks_of(prefix)
 
     def __call__(self, name: str, /, **parameters: Any) -> Statement:
         return Statement(self.blocks[name], parameters)
+
+
+@lru_cache(maxsize=16)  # reading them takes longer than a connection does
+def blocks_of(prefix: str) -> Mapping[str, Sql]:
+    return {block.name: block for file in FILES for block in read_blocks(file, prefix)}
 
 
 def read_blocks(file: str, prefix: str) -> list[Sql]:
