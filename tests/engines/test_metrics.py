@@ -171,6 +171,31 @@ async def test_so_is_one_whose_statement_waits_and_has_no_transaction_number_yet
     assert sum(counted(table).values()) == 1
 
 
+@pytest.mark.parametrize("kind", ["own"], indirect=True)  # its tables are ours in all kinds
+async def test_a_clock_that_is_set_back_neither_loses_nor_doubles_a_count(
+    engine: PostgresEngine, table: Connection
+) -> None:
+    """It was two hours ahead, for long enough that an hour was made of the minutes in it."""
+    times = Times("q", "w", "completed", {7: 1}, {7: 1})
+    await engine.execute(engine.add_times("node", [times]))
+    await count(engine, lambda outlook: outlook.at - 3_600)
+    for ago in (600, 0, -60, -3_600, -7_100):
+        finish(table, ago=ago)
+    assert (await count(engine, lambda outlook: outlook.at + 7_200)).finished == 5
+    table.execute("update oban_metrics_mark set hours_to = date_trunc('hour', now())")
+    while (await engine.execute(engine.tend_metrics())) is True:
+        pass
+    await count(engine)
+    finish(table, ago=0)
+    await count(engine)
+    assert sum(counted(table).values()) == 3
+    assert (await count(engine, lambda outlook: outlook.at + 7_200)).finished == 3
+    assert counted(table) == {("q", "w", "node", "completed"): 6}
+    scale = Scale.of(3_600)
+    found = await engine.execute(engine.metrics("state", scale, ALL))
+    assert sum(point.exec.count for each in found for point in each.points if point.exec) == 1
+
+
 async def test_a_long_history_is_not_counted_at_the_first_start(
     engine: PostgresEngine, table: Connection
 ) -> None:

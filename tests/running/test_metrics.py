@@ -207,13 +207,13 @@ class Counting(Verbs):
         return until
 
 
-def counter(table: Table) -> Counter:
+def counter(table: Table, interval: float = 5.0) -> Counter:
     leader = Leader("node", wanted=True)
     leader.until = float("inf")
     counting = Counter(
         Counting(),  # type: ignore[arg-type]
         table,
-        MetricsOptions(),
+        MetricsOptions(interval=interval),
         leader,
         is_quiet=lambda: table.is_quiet,
     )
@@ -234,17 +234,36 @@ async def test_a_backlog_is_counted_in_steps_that_fit_it(per_second: float, long
     assert max(table.steps) >= min(longest, 60)
 
 
-async def test_while_nothing_ends_two_looks_of_three_are_left_out() -> None:
+async def test_while_nothing_ends_most_looks_are_left_out() -> None:
     table = Table(0)
     counting = counter(table)
     await counting.tick()
     table.is_quiet = True
-    for _ in range(10):
+    for _ in range(3 + 2 * 6):
         await counting.tick()
     assert len(table.steps) == 4
     table.is_quiet = False
     await counting.tick()
     assert len(table.steps) == 5
+    table.is_quiet, table.per_second = True, 1
+    for _ in range(6):
+        table.at += 5
+        await counting.tick()
+    table.at += 5
+    assert await counting.tick() == counting.options.interval
+    assert len(table.steps) == 7  # what ended elsewhere is found at the next look, and then at each
+    assert await quiet_looks(300) == 3
+
+
+async def quiet_looks(interval: float) -> int:
+    """Of three: after ten minutes without one, others would take counting for over."""
+    table = Table(0)
+    table.is_quiet = True
+    counting = counter(table, interval=interval)
+    counting.left_out = 0
+    for _ in range(3):
+        await counting.tick()
+    return len(table.steps)
 
 
 async def test_a_transaction_that_does_not_end_holds_it_up_for_ten_minutes_and_is_told_of(

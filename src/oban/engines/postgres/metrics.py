@@ -31,6 +31,9 @@ class MetricVerbs(Verbs):
                 reach=float(KEPT["minute"]),
                 jobs_table=self.jobs_table,
             )
+            if counted_to > at:  # the clock was set back, or the look has waited for another
+                again = yield self.sql("count_again")
+                counted_to = again[0][0] if again else counted_to
             wanted = until(Outlook(at, counted_to, frozenset(writers)))
             if wanted <= counted_to:
                 return Counted(0, counted_to)

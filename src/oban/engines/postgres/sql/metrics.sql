@@ -132,6 +132,35 @@ select
   ) as writers,
   set_config('jit', 'off', true) as jit
 
+-- name: count_again
+-- For when jobs are counted up to a time that is yet to come, since the clock was set back, and which jobs
+-- will bear once more: counts again from the minute that it is now, as if nothing had been counted or put
+-- together since. What attempts took stays. Returns up to where jobs are counted now; nothing where it was
+-- another who had counted further while the look waited for him. Index: the primary key.
+with moment as materialized (
+  select
+    date_trunc('minute', statement_timestamp(), 'UTC') as this_minute,
+    date_trunc('hour', statement_timestamp(), 'UTC') as this_hour,
+    date_trunc('day', statement_timestamp(), 'UTC') as this_day
+  from {prefix}.oban_metrics_mark
+  where id and counted_to > statement_timestamp()
+), moved as (
+  update {prefix}.oban_metrics_mark
+  set
+    counted_to = this_minute,
+    hours_to = least(hours_to, this_hour), days_to = least(days_to, this_day)
+  from moment
+  where id
+), emptied as (
+  update {prefix}.oban_metrics set finished = 0
+  from moment
+  where grain = 'minute' and at >= this_minute and finished > 0
+), dropped as (
+  delete from {prefix}.oban_metrics using moment
+  where (grain = 'hour' and at >= this_hour) or (grain = 'day' and at >= this_day)
+)
+select cast(extract(epoch from this_minute) as float8) as counted_to from moment
+
 -- name: count_finished
 -- Counts the jobs that ended after those that are counted and up to :until, and moves the mark there. The
 -- queues are found by a step from each to the next in the index; `offset 0` has each looked for by
