@@ -70,11 +70,12 @@ class MetricVerbs(Verbs):
 
         return PostgresOperation("tend_metrics", steps, transactional=True, repeatable=True)
 
-    def broadcast(self, channel: Channel, payloads: Sequence[str]) -> PostgresOperation[None]:
+    def broadcast(self, messages: Sequence[tuple[Channel, str]]) -> PostgresOperation[None]:
+        channels = [self.channels.outward(channel) for channel, _ in messages]
+        payloads = [payload for _, payload in messages]
+
         def steps() -> Steps[None]:
-            yield self.sql(
-                "broadcast", channel=self.channels.outward(channel), payloads=list(payloads)
-            )
+            yield self.sql("broadcast", channels=channels, payloads=payloads)
 
         return PostgresOperation("broadcast", steps, repeatable=True)
 

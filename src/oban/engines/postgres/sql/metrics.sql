@@ -333,10 +333,11 @@ with mark as materialized (
 select count(*) as forgotten_count from forgotten
 
 -- name: broadcast
--- Sends each of :payloads on :channel.
+-- Sends each of :payloads on the one of :channels that stands in the same place, in this order.
 select count(*) as told_count
 from (
-  select pg_notify(:channel, payload) from unnest(cast(:payloads as text[])) as payload
+  select pg_notify(channel, payload)
+  from unnest(cast(:channels as text[]), cast(:payloads as text[])) as message(channel, payload)
 ) as told
 
 -- name: read_metrics
