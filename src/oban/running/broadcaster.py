@@ -83,7 +83,8 @@ class Broadcaster(Loop):
     def messages(self, now: float) -> list[tuple[Channel, str]]:
         """What is told in one round."""
         checks = [check_of(each) for each in self.queue_loops()]
-        told = [("gossip", each) for each in payloads_of("checks", checks, {})]
+        told: list[tuple[Channel, str]] = []
+        told += [("gossip", each) for each in payloads_of("checks", checks, {})]
         if now >= self.cronitor_at:
             self.cronitor_at = now + CRONITOR
             crontab = payloads_of("crontab", self.crontab(), self.sender())
