@@ -391,23 +391,29 @@ async def test_jobs_of_the_table_are_grouped_by_what_they_have_in_common(
         "from generate_series(0, 299) as n, timezone('UTC', now()) as at"
     )
     table.execute("insert into oban_jobs (queue, worker) values ('q', 'v')")
+    table.execute(  # it failed, and runs again in an hour
+        "insert into oban_jobs (queue, worker, state, attempted_at, scheduled_at) "
+        "select 'q', 'again', 'retryable', at, at + interval '1 h' "
+        "from timezone('UTC', now()) as at"
+    )
 
     async def stats(by: str, wanted: MetricFilter = ALL, since: float | None = None) -> Any:
         return await engine.execute(engine.stats(path_of(by), since, wanted, 30.0))
 
     tenants = await stats("args.tenant.id")
     assert [(each.group, each.count) for each in tenants] == [
-        ("0", 100), ("1", 100), ("2", 100), (None, 1)
+        ("0", 100), ("1", 100), ("2", 100), (None, 2)
     ]  # fmt: skip
     assert tenants[0].counts == {"completed": 100}
     assert tenants[0].exec.p50 == pytest.approx(297, abs=1)
     assert tenants[0].wait.mean == pytest.approx(148.5, abs=0.01)
     assert (tenants[3].exec, tenants[3].wait) == (None, None)
-    assert [each.group for each in await stats("worker")] == ["w", "v"]
+    assert [each.group for each in await stats("worker")] == ["w", "again", "v"]
     assert [each.group for each in await stats("node")] == ["node", None]
     assert [each.group for each in await stats("worker", MetricFilter(limit=1))] == ["w"]
     assert [each.group for each in await stats("worker", MetricFilter(state="available"))] == ["v"]
     assert await stats("worker", MetricFilter(queue="none")) == []
+    table.execute("delete from oban_jobs where worker = 'again'")
     table.execute(
         "update oban_jobs set inserted_at = inserted_at - interval '1 h' where worker = 'w'"
     )

@@ -441,7 +441,7 @@ from reach cross join lateral unnest(array[begins_at, ends_at]) as moment
 -- Groups the jobs of the table by :part, a column, of args and meta by what :keys lead to within; the
 -- first :limit groups by their number of jobs. Each filter that is null lets everything pass; :since is for when they
 -- were inserted. How long the last attempt took is known of what has ended; how long it waited, of what
--- was ever run. Reads the whole table: for people and their reports.
+-- was ever run, but for what is due again since. Reads the whole table: for people and their reports.
 with chosen as materialized (
   select
     case cast(:part as text)
@@ -458,7 +458,9 @@ with chosen as materialized (
       when 'cancelled' then job.cancelled_at
       when 'discarded' then job.discarded_at
     end - job.attempted_at) as float8) as exec,
-    cast(extract(epoch from job.attempted_at - job.scheduled_at) as float8) as wait
+    case when job.attempted_at > job.scheduled_at - interval '1 second'
+      then cast(extract(epoch from job.attempted_at - job.scheduled_at) as float8)
+    end as wait
   from {prefix}.oban_jobs as job
   where (
       cast(:since as float8) is null
