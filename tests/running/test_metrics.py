@@ -1,7 +1,10 @@
 """What runs is counted by the leader, and each node tells how long it took."""
 
 import asyncio
+import gc
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -219,6 +222,30 @@ def counter(table: Table, interval: float = 5.0) -> Counter:
     )
     counting.is_first = False
     return counting
+
+
+async def test_a_month_takes_no_more_memory_than_a_day() -> None:
+    """By the minute: new workers and writers all the time, and hours of it with no database."""
+    meter, table = Meter(), Table(1)
+    counting, session = counter(table), Teller()
+    telling = reporter(session, meter)
+    jobs = [claimed(f"w{n}", waited=n) for n in range(2_000)]
+    blocks: list[int] = []
+    for minute in range(30 * 1_440):
+        table.at += 60
+        table.writers = frozenset({f"3/{minute // 7}", f"4/{minute}"})
+        for n in range(3):
+            meter.note(jobs[(3 * minute + n) % len(jobs)], "completed", minute * 1_003 + n)
+        session.fates = [DatabaseUnavailable("away")] if 10_000 < minute < 10_300 else []
+        with suppress(DatabaseUnavailable):
+            await telling.tick()
+        await counting.tick()
+        if minute % 1_440 == 1_439:
+            table.steps.clear()
+            gc.collect()
+            blocks.append(sys.getallocatedblocks())
+    assert blocks[-1] < blocks[0] + 500, blocks
+    assert len(counting.horizon.writers) == 2
 
 
 @pytest.mark.parametrize(("per_second", "longest"), [(0, 21_600), (1, 21_600), (20_000, 60)])
