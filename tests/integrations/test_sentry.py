@@ -150,3 +150,5 @@ async def test_what_ends_a_job_and_what_is_wanted_is_told_apart(
 def test_a_choice_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidOption, match="last or every"):
         SentryHooks(when="first")  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match="args is 'false'; it is True or False"):
+        SentryHooks(args="false")  # type: ignore[arg-type]

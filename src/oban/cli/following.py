@@ -71,8 +71,8 @@ class Follower:
         running = frozenset(await self.ids(self.search(JobState.EXECUTING)))
         found = {state: await self.ids(self.search(state, since)) for state in self.states}
         if gone := JobState.RETRYABLE in found and self.running - running:
-            failed = replace(self.search(JobState.RETRYABLE), ids=sorted(gone))
-            found[JobState.RETRYABLE] += await self.ids(failed)
+            search = replace(self.search(JobState.RETRYABLE), ids=sorted(gone))
+            found[JobState.RETRYABLE] += await self.ids(search)
         jobs, more = [], {}
         for state, ids in found.items():
             seen = self.found.get(state, frozenset())

@@ -132,4 +132,4 @@ class Counter(Loop):
         if finished > MANY:
             self.span = max(SHORTEST_SPAN, self.span / 2)
         elif finished < MANY / 4:
-            self.span = min(LONGEST_SPAN, self.span * (2 if finished else 16))
+            self.span = min(LONGEST_SPAN, self.span * (2 if finished else 360))

@@ -57,10 +57,10 @@ class MetricVerbs(Verbs):
     def tend_metrics(self) -> PostgresOperation[bool]:
         def steps() -> Steps[bool]:
             yield self.sql("plan_simply", milliseconds=None)
-            ((hours, _),) = yield self.sql(
+            ((hours,),) = yield self.sql(
                 "roll_up", grain="hour", from_grain="minute", most=MOST_ROWS, rest=REST
             )
-            ((days, _),) = yield self.sql(
+            ((days,),) = yield self.sql(
                 "roll_up", grain="day", from_grain="hour", most=MOST_ROWS, rest=REST
             )
             ((forgotten,),) = yield self.sql(

@@ -30,6 +30,8 @@ class SentryHooks(Hooks):
     def __init__(self, *, when: When = "last", args: bool = False) -> None:
         if when not in WHEN:
             raise InvalidOption(f"when is {when!r:.40}; it is {' or '.join(WHEN)}")
+        if not isinstance(args, bool):  # "false", from somebody's environment
+            raise InvalidOption(f"args is {args!r:.40}; it is True or False")
         self.when = when
         self.args = args
 

@@ -266,7 +266,7 @@ select count(*) as kept_count from kept
 -- name: roll_up
 -- Makes a row of the longer spans of those in it: hours of minutes, or days of hours, for the next span
 -- that has any and is over. What is told late may come two minutes after. The mark moves with it, so it
--- is done once. Returns whether a span was made.
+-- is done once. Returns how many rows were made, none where there was no such span.
 with mark as materialized (
   select
     case cast(:grain as text) when 'hour' then hours_to else days_to end as done_to,
@@ -307,7 +307,7 @@ with mark as materialized (
   from span
   where id
 )
-select (select count(*) from span) as made_count, (select count(*) from kept) as kept_count
+select count(*) as kept_count from kept
 
 -- name: forget_metrics
 -- Deletes up to :limit rows of spans that began so many seconds ago as :kept, a JSON object, says of their
