@@ -47,7 +47,7 @@ def foreign(facts: JobFacts) -> Cause:
 
 def silent(facts: JobFacts, runner: Runner) -> Cause:
     age = runner.known.beat_age
-    silence = "gives no sign of life" if age is None else f"is silent for {length_text(age)}"
+    silence = "gives no sign of life" if age is None else f"has been silent for {length_text(age)}"
     text = f"its process on node {node_of(runner)} {silence}: it died, or cannot reach the database"
     if facts.living_queues:
         text += "; another node rescues the job within seconds"
