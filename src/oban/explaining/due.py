@@ -136,4 +136,6 @@ def suspended(facts: JobFacts) -> Cause:
         if (needed := meta.get("deps")) is not None:
             text += f" after {shortened(str(needed))}"
             details["deps"] = needed
-    return Cause("suspended", text, f"{command('jobs', 'retry', job.id)} makes it available", details)
+    return Cause(
+        "suspended", text, f"{command('jobs', 'retry', job.id)} makes it available", details
+    )
