@@ -11,8 +11,8 @@ from benchmarks.scenarios.scenario import Scenario
 
 #: Beside the first.
 IDLE_QUEUES = 4
-#: What starting needs is not counted: the counter catches up with the history after fifteen seconds,
-#: and sessions report what they did after up to ten.
+#: What starting needs is not counted: the counter catches up with the history after fifteen
+#: seconds, and sessions report what they did after up to ten.
 SETTLING = 27.0
 #: Transactions of the first look itself, which the server counts when it is over.
 LOOKING = 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -259,6 +260,18 @@ async def test_a_backlog_is_counted_in_steps_that_fit_it(per_second: float, long
     assert table.counted_to == table.at - 1
     assert max(table.steps) <= longest
     assert max(table.steps) >= min(longest, 60)
+
+
+async def test_a_count_that_takes_long_is_made_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = counter(table := Table(1), interval=0.1)
+
+    async def count(operation: Any) -> Counted:
+        await asyncio.sleep(0.05)
+        return Counted(0, table.at)
+
+    monkeypatch.setattr(table, "execute", count)
+    monkeypatch.setattr(counting, "tended_at", math.inf)
+    assert await counting.tick() >= 1
 
 
 async def test_while_nothing_ends_most_looks_are_left_out() -> None:

@@ -23,6 +23,12 @@ SHORTEST_SPAN: Final = 5.0
 LONGEST_SPAN: Final = 21_600.0
 #: Jobs that one step should rather not pass.
 MANY: Final = 100_000
+#: A count looks into every queue, of which somebody may have a million. One that finds fewer jobs a
+#: second than this has spent its time so, and is made so many times as rarely as it takes; with so
+#: many seconds between two at most.
+FEW_PER_SECOND: Final = 10_000
+SHARE: Final = 20
+LONGEST_PAUSE: Final = 300.0
 #: Seconds between two looks at what has become old.
 TENDING: Final = 60.0
 #: The same while nothing has ended: then it is an hour that is over which makes something old.
@@ -84,18 +90,22 @@ class Counter(Loop):
         if self.left_out and self.is_quiet():
             self.left_out -= 1
             return self.options.interval
+        began = time.monotonic()
         try:
             counted = await self.session.execute(self.engine.count(self.until))
         except Exception:
             self.span = max(SHORTEST_SPAN, self.span / 4)  # it may have been too much to count
             raise
+        took = time.monotonic() - began
         self.adapt(counted.finished)
         self.has_grown |= counted.finished > 0
         if counted.counted_to < self.reach or await self.tend():
             self.left_out = 0
             return BREATH
         self.relax(counted.finished)
-        return self.options.interval
+        is_slow = counted.finished < FEW_PER_SECOND * took
+        pause = min(LONGEST_PAUSE, SHARE * took) if is_slow else 0.0
+        return max(self.options.interval, pause)
 
     async def tend(self) -> bool:
         """Look after what has become old, once in a while; whether there is more of it."""
