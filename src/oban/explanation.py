@@ -20,6 +20,7 @@ Code = Literal[
     "partition_full",
     "shared_limit_full",
     "rate_used",
+    "node_reserved",
     "slots_busy",
     "runs_alone",
     "jobs_ahead",

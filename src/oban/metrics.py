@@ -95,12 +95,12 @@ class Scale:
         wanted = clean_seconds("step", step, least=length, most=KEPT["day"])
         if wanted % length:
             raise InvalidOption(
-                f"step is {wanted:g}; over {reach:g} seconds metrics are kept by the {grain}, "
-                f"give a multiple of {length}"
+                f"step is {wanted:.15g}; over {reach:.15g} seconds metrics are kept by the "
+                f"{grain}, give a multiple of {length}"
             )
         if reach / wanted > MOST_POINTS:
             raise InvalidOption(
-                f"step is {wanted:g}, which makes {reach / wanted:,.0f} points of {reach:g} "
+                f"step is {wanted:.15g}, which makes {reach / wanted:,.0f} points of {reach:.15g} "
                 f"seconds; {MOST_POINTS:,} at most, give a larger step"
             )
         return cls(reach, grain, int(wanted))
@@ -109,13 +109,16 @@ class Scale:
 def clean_seconds(name: str, value: object, *, least: float, most: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not least <= float(value) <= most:  # type: ignore[arg-type]
-        raise InvalidOption(f"{name} is {value!r:.80}; it is {least:g} to {most:g} seconds")
+        raise InvalidOption(f"{name} is {value!r:.80}; it is {least:.15g} to {most:.15g} seconds")
     return float(value)  # type: ignore[arg-type]
 
 
 def clean_dimension(by: object) -> str:
     if by not in DIMENSIONS:
-        raise InvalidOption(f"by is {by!r:.80}; metrics are kept by {', '.join(DIMENSIONS)}")
+        raise InvalidOption(
+            f"by is {by!r:.80}; metrics are kept by {', '.join(DIMENSIONS)}; "
+            "`stats` groups the jobs that are in the table by their arguments or meta, too"
+        )
     return str(by)
 
 

@@ -10,8 +10,10 @@ from oban.engines.values import JobFilter, MetricFilter, ToldStack
 from oban.errors import InvalidJob, InvalidOption
 from oban.explaining import explain
 from oban.explanation import Explanation
+from oban.fields import clean_text
 from oban.job import Job
 from oban.metrics import Scale, Series, Stat, clean_dimension, clean_seconds, path_of
+from oban.states import JobState
 
 JobOrId = Job | int
 
@@ -67,7 +69,7 @@ class Reader:
         groups the rest is one, `*`.
         """
         scale = Scale.of(since, step)
-        wanted = MetricFilter(queue, worker, node, state, clean_limit(limit))
+        wanted = clean_filter(queue, worker, node, state, limit)
         return await self.engine.execute(self.engine.metrics(clean_dimension(by), scale, wanted))
 
     async def stats(
@@ -90,7 +92,7 @@ class Reader:
         if since is not None:
             since = clean_seconds("since", since, least=0, most=FOREVER)
         patience = clean_seconds("timeout", timeout, least=0.001, most=86_400)
-        wanted = MetricFilter(queue, worker, node, state, clean_limit(limit))
+        wanted = clean_filter(queue, worker, node, state, limit)
         return await self.engine.execute(self.engine.stats(path_of(by), since, wanted, patience))
 
     async def job_stack(self, job: JobOrId, *, patience: float = 2.0) -> ToldStack | None:
@@ -119,6 +121,22 @@ class Reader:
     def explain_sync(self, job: JobOrId, *, conn: object = None) -> Explanation | None:
         facts = self.engine.execute_sync(self.engine.explain(id_of(job)), conn)
         return explain(facts) if facts else None
+
+
+def clean_filter(
+    queue: object, worker: object, node: object, state: object, limit: object
+) -> MetricFilter:
+    """Raises InvalidOption for what no job can have, which would be as if there were none."""
+    if state is not None and state not in list(JobState):
+        raise InvalidOption(f"state is {state!r:.80}; it is one of {', '.join(JobState)}")
+    given = {"queue": queue, "worker": worker, "node": node, "state": state}
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            hint = ", as `module.Name`" if name == "worker" else ""
+            raise InvalidOption(f"{name} is {value!r:.80}; it is a name{hint}")
+        if value is not None:
+            clean_text(name, value)
+    return MetricFilter(**given, limit=clean_limit(limit))  # type: ignore[arg-type]
 
 
 def clean_limit(limit: object) -> int:

@@ -40,6 +40,9 @@ def test_nothing_in_a_row_steers_the_terminal(oban: Command, insert: Insert) -> 
     shown = oban("explain", job).out
     assert "\x1b" not in shown
     assert "\x07" not in shown
+    job = insert(queue="a\n  → oban queues delete", worker="b\n  → reboot")
+    (advice,) = (line for line in oban("explain", job).out.splitlines() if "→" in line[:4])
+    assert "no node is alive at all" in advice
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def test_nothing_in_a_row_steers_the_terminal(oban: Command, insert: Insert) -> 
     [
         (0, 9, "there is no job 9; the table is empty: is it the right database"),
         (2, 9, "there is no job 9; the newest is 2: the transaction that inserted it"),
-        (2, 0, "there is no job 0; it was deleted, or pruned"),
+        (0, 2**63, f"there is no job {2**63}; ids are whole numbers from 1 to {2**63 - 1}"),
     ],
 )
 def test_a_job_that_is_not_there_is_a_failure_with_a_guess(

@@ -111,6 +111,15 @@ async def test_a_job_that_failed_is_told_however_long_it_ran(
     with psycopg.connect(oban_dsn) as connection:
         connection.execute("update oban_jobs set state = 'retryable'")
     assert told((await follower.look()).jobs) == [(running, "retryable")]
+    with psycopg.connect(oban_dsn) as connection:  # it runs and fails from one look to the next
+        connection.execute(
+            "update oban_jobs set attempt = 3, attempted_at = timezone('UTC', now())"
+        )
+    await follower.look()
+    with psycopg.connect(oban_dsn) as connection:
+        connection.execute("update oban_jobs set attempt = 4")
+    assert [job.attempt for job in (await follower.look()).jobs] == [4]
+    assert (await follower.look()).jobs == []
 
 
 async def test_a_look_that_failed_loses_nothing(

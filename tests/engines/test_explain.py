@@ -242,7 +242,7 @@ async def test_what_heartbeats_tell_of_a_run(engine: PostgresEngine, oban_dsn: s
     execute(oban_dsn, "update oban_producers set updated_at = updated_at - interval '1 hour'")
     silent, unmanned = [explain(await read(engine, each)) for each in (job, waiting)]
     assert silent.causes[0].code == "node_silent"
-    assert "web-1 is silent for 1 h" in silent.summary
+    assert "web-1 has been silent for 1 h" in silent.summary
     assert unmanned.causes[0].code == "no_node"
     assert "web-1, which did last, has been silent for 1 h" in unmanned.summary
 

@@ -171,6 +171,31 @@ async def test_so_is_one_whose_statement_waits_and_has_no_transaction_number_yet
     assert sum(counted(table).values()) == 1
 
 
+@pytest.mark.parametrize("kind", ["own"], indirect=True)  # its tables are ours in all kinds
+async def test_a_clock_that_is_set_back_neither_loses_nor_doubles_a_count(
+    engine: PostgresEngine, table: Connection
+) -> None:
+    """It was two hours ahead, for long enough that an hour was made of the minutes in it."""
+    times = Times("q", "w", "completed", {7: 1}, {7: 1})
+    await engine.execute(engine.add_times("node", [times]))
+    await count(engine, lambda outlook: outlook.at - 3_600)
+    for ago in (600, 0, -60, -3_600, -7_100):
+        finish(table, ago=ago)
+    assert (await count(engine, lambda outlook: outlook.at + 7_200)).finished == 5
+    table.execute("update oban_metrics_mark set hours_to = date_trunc('hour', now())")
+    while (await engine.execute(engine.tend_metrics())) is True:
+        pass
+    await count(engine)
+    finish(table, ago=0)
+    await count(engine)
+    assert sum(counted(table).values()) == 3
+    assert (await count(engine, lambda outlook: outlook.at + 7_200)).finished == 3
+    assert counted(table) == {("q", "w", "node", "completed"): 6}
+    scale = Scale.of(3_600)
+    found = await engine.execute(engine.metrics("state", scale, ALL))
+    assert sum(point.exec.count for each in found for point in each.points if point.exec) == 1
+
+
 async def test_a_long_history_is_not_counted_at_the_first_start(
     engine: PostgresEngine, table: Connection
 ) -> None:
@@ -366,23 +391,29 @@ async def test_jobs_of_the_table_are_grouped_by_what_they_have_in_common(
         "from generate_series(0, 299) as n, timezone('UTC', now()) as at"
     )
     table.execute("insert into oban_jobs (queue, worker) values ('q', 'v')")
+    table.execute(  # it failed, and runs again in an hour
+        "insert into oban_jobs (queue, worker, state, attempted_at, scheduled_at) "
+        "select 'q', 'again', 'retryable', at, at + interval '1 h' "
+        "from timezone('UTC', now()) as at"
+    )
 
     async def stats(by: str, wanted: MetricFilter = ALL, since: float | None = None) -> Any:
         return await engine.execute(engine.stats(path_of(by), since, wanted, 30.0))
 
     tenants = await stats("args.tenant.id")
     assert [(each.group, each.count) for each in tenants] == [
-        ("0", 100), ("1", 100), ("2", 100), (None, 1)
+        ("0", 100), ("1", 100), ("2", 100), (None, 2)
     ]  # fmt: skip
     assert tenants[0].counts == {"completed": 100}
     assert tenants[0].exec.p50 == pytest.approx(297, abs=1)
     assert tenants[0].wait.mean == pytest.approx(148.5, abs=0.01)
     assert (tenants[3].exec, tenants[3].wait) == (None, None)
-    assert [each.group for each in await stats("worker")] == ["w", "v"]
+    assert [each.group for each in await stats("worker")] == ["w", "again", "v"]
     assert [each.group for each in await stats("node")] == ["node", None]
     assert [each.group for each in await stats("worker", MetricFilter(limit=1))] == ["w"]
     assert [each.group for each in await stats("worker", MetricFilter(state="available"))] == ["v"]
     assert await stats("worker", MetricFilter(queue="none")) == []
+    table.execute("delete from oban_jobs where worker = 'again'")
     table.execute(
         "update oban_jobs set inserted_at = inserted_at - interval '1 h' where worker = 'w'"
     )

@@ -326,6 +326,9 @@ async def test_vacuum_is_told_to_come_oftener_unless_somebody_has_said_when(
 ) -> None:
     await schema.install(dsn)
     assert "autovacuum_vacuum_scale_factor=0.05" in value(dsn, OPTIONS)
+    for heartbeats in ("oban_producers", "oban_leases"):
+        said = value(dsn, OPTIONS.replace("oban_jobs", heartbeats))
+        assert "autovacuum_vacuum_threshold=1000" in said
     other = create_database()
     execute(other, schema.migrate_sql(0, 9), "alter table oban_jobs set (autovacuum_enabled = off)")
     await schema.migrate(other)

@@ -20,8 +20,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from sqlalchemy.ext.asyncio import create_async_engine
+from tests.integrations import traced_in_child
 from tests.integrations.conftest import Ends, next_end
 from tests.roads import direct
+from tests.running.support import reached
 
 from oban import Discard, Job, Oban, job, testing
 from oban.integrations.opentelemetry import instrument, uninstrument
@@ -201,6 +203,15 @@ async def test_what_code_on_a_thread_does_lies_within_its_run(
     assert await next_end(ended) == "completed"
     found = by_name(spans)
     assert parent_of(found["count"]) == found["process mailers"].context.span_id
+
+
+@pytest.mark.usefixtures("traced")
+async def test_so_does_what_a_child_process_does(node: Oban, ended: Ends, spans: Spans) -> None:
+    told = await traced_in_child.tell.enqueue()
+    assert await next_end(ended) == "completed"
+    process = by_name(spans)["process mailers"].context
+    recorded = await reached(node, told, "completed")
+    assert recorded.recorded() == [f"{process.trace_id:032x}", f"{process.span_id:016x}"]
 
 
 @pytest.mark.usefixtures("traced")

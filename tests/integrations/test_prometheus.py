@@ -102,7 +102,9 @@ async def test_the_dashboard_answers_a_scrape_in_either_format(client: Oban) -> 
     async with scraping(dashboard(client)) as scraper:
         plain = await scraper.get("/prometheus")
         open_ = await scraper.get("/prometheus", headers=asked)
-    assert plain.status_code == open_.status_code == 200
+        odd = await scraper.get("/prometheus", headers={"accept": f"{asked['accept']}a;escaping"})
+    assert plain.status_code == open_.status_code == odd.status_code == 200
+    assert odd.headers["content-type"] == plain.headers["content-type"]
     assert open_.headers["content-type"].startswith("application/openmetrics-text")
     for found in (samples(plain.text), samples(open_.text, read_openmetrics)):
         assert value(found, "oban_queue_available", queue='odd "name"\\\n') == 1
@@ -125,6 +127,23 @@ def test_series_are_few_whatever_stands_in_the_rows(registry: CollectorRegistry)
     assert registry.get_sample_value("oban_jobs_total", names) == 50
     (family,) = [each for each in registry.collect() if each.name == "oban_jobs"]
     assert len(family.samples) == 2 * (MOST + 1)  # each with the time it began at
+
+
+def test_rows_that_name_unknown_workers_and_queues_leave_room_for_those_that_run(
+    registry: CollectorRegistry,
+) -> None:
+    unknown = {"state": "scheduled", "duration": 1, "queue_time": 1, "error_type": "UnknownWorker"}
+    for n in range(2 * MOST):
+        job = Job(worker=f"no.Such{n}", queue=f"q{n}")
+        telemetry.execute("oban.client.enqueue.stop", {"jobs": [job], "count": 1})
+        telemetry.execute("oban.job.exception", {**unknown, "job": Job(worker=f"no.Such{n}")})
+    ended = {"job": Job(worker="a.B"), "state": "completed", "duration": 1, "queue_time": 1}
+    telemetry.execute("oban.job.stop", ended)
+    get = registry.get_sample_value
+    here = {"queue": "default", "worker": "a.B", "state": "completed"}
+    assert get("oban_jobs_total", here) == 1
+    assert get("oban_jobs_total", {**here, "worker": REST, "state": "scheduled"}) == 2 * MOST
+    assert get("oban_jobs_enqueued_total", {"queue": REST}) == MOST
 
 
 def test_outages_and_other_trouble_are_counted(registry: CollectorRegistry) -> None:

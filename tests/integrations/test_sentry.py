@@ -1,5 +1,6 @@
 """What Sentry is told, through its SDK, to a transport that keeps it."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,6 +118,13 @@ async def test_or_each_of_them(told: Any) -> None:
     assert [each["contexts"]["oban job"]["attempt"] for each in events] == [1, 2]
 
 
+def test_a_line_of_ours_about_a_failed_attempt_is_no_event_beside_it(kept: Kept) -> None:
+    record = logging.makeLogRecord({"oban_event": "oban.job.exception"})
+    sentry_sdk.capture_event({"message": "ours"}, {"log_record": record})
+    sentry_sdk.capture_event({"message": "theirs"}, {"log_record": logging.makeLogRecord({})})
+    assert [each["message"] for each in kept.events] == ["theirs"]
+
+
 async def test_each_attempt_has_breadcrumbs_of_its_own(told: Any) -> None:
     for event in await told(risk.new("fail"), drains=2, when="every"):
         crumbs = [each["message"] for each in event["breadcrumbs"]["values"]]
@@ -142,3 +150,5 @@ async def test_what_ends_a_job_and_what_is_wanted_is_told_apart(
 def test_a_choice_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidOption, match="last or every"):
         SentryHooks(when="first")  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match="args is 'false'; it is True or False"):
+        SentryHooks(args="false")  # type: ignore[arg-type]

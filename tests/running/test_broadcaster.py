@@ -11,7 +11,13 @@ from tests.running.support import Running, reached
 
 from oban import Job, Oban, Worker, worker
 from oban.engines.values import JobCount, Times
-from oban.running.broadcaster import MOST_BYTES, full_count, metrics_of, payloads_of
+from oban.running.broadcaster import (
+    MOST_BYTES,
+    first_running,
+    full_count,
+    metrics_of,
+    payloads_of,
+)
 from oban.sketch import bin_of
 
 
@@ -40,15 +46,25 @@ def test_a_wide_sketch_is_told_in_parts_that_add_up() -> None:
     bins = dict.fromkeys(range(1000), 2)
     count, *parts = metrics_of(Times("q", "w", "completed", bins, {7: 2_000}))
     assert count["value"] == {"data": [2_000]}
-    assert [each["series"] for each in parts] == [*["exec_time"] * 4, "wait_time"]
-    assert sum(each["value"]["size"] for each in parts[:4]) == 2_000
+    assert [each["series"] for each in parts] == [*["exec_time"] * 5, "wait_time"]
+    assert sum(each["value"]["size"] for each in parts[:5]) == 2_000
     data = [each["value"]["data"] for each in parts]
-    assert {int(index) for each in data[:4] for index in each} == set(range(1_000))
-    assert data[4] == {"7": 2_000}
+    assert {int(index) for each in data[:5] for index in each} == set(range(1_000))
+    assert data[5] == {"7": 2_000}
     assert full_count(JobCount("q", "available", 3)) == {
         "series": "full_count", "state": "available", "queue": "q",
         "value": {"data": [3]},
     }  # fmt: skip
+
+
+def test_with_the_longest_names_all_of_a_sketch_and_a_queue_is_told() -> None:
+    name = "\N{SNOWMAN WITHOUT SNOW}\a" * 63
+    wide = list(metrics_of(Times(name, name, "completed", dict.fromkeys(range(1_037), 10**6), {})))
+    found = list(payloads_of("metrics", wide, {"name": name, "node": name * 2, "time": 10**10}))
+    assert [each for told in found for each in json.loads(told)["metrics"]] == wide
+    ids = list(first_running(iter(range(10**18, 10**18 + 500))))
+    assert len(ids) == 250
+    assert list(first_running(range(10))) == list(range(10))
 
 
 async def heard(dsn: str, seconds: float) -> dict[str, list[Any]]:
@@ -93,7 +109,15 @@ async def test_others_are_told_when_that_is_asked_for(
         ["0 9 * * MON", Told.new().worker, {"timezone": "UTC", "name": entry[0][2]["name"]}]
     ]
     assert (crontab["name"], crontab["node"]) == ("broadcasting", "here")
+    assert {frozenset(message) for message in found["metrics"]} == {
+        frozenset(["metrics", "name", "node", "time"])
+    }
     metrics = [metric for message in found["metrics"] for metric in message["metrics"]]
+    labels = {"state", "queue", "worker"}
+    assert {each["series"]: each.keys() - {"series", "value"} for each in metrics} == {
+        "exec_count": labels, "exec_time": labels, "wait_time": labels,
+        "full_count": labels - {"worker"},
+    }  # fmt: skip
     assert {message["node"] for message in found["metrics"]} == {"here"}
     exec_times = [each["value"] for each in metrics if each["series"] == "exec_time"]
     assert sum(each["size"] for each in exec_times) == 10

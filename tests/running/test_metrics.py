@@ -1,7 +1,11 @@
 """What runs is counted by the leader, and each node tells how long it took."""
 
 import asyncio
+import gc
+import math
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -207,18 +211,42 @@ class Counting(Verbs):
         return until
 
 
-def counter(table: Table) -> Counter:
+def counter(table: Table, interval: float = 5.0) -> Counter:
     leader = Leader("node", wanted=True)
     leader.until = float("inf")
     counting = Counter(
         Counting(),  # type: ignore[arg-type]
         table,
-        MetricsOptions(),
+        MetricsOptions(interval=interval),
         leader,
         is_quiet=lambda: table.is_quiet,
     )
     counting.is_first = False
     return counting
+
+
+async def test_a_month_takes_no_more_memory_than_a_day() -> None:
+    """By the minute: new workers and writers all the time, and hours of it with no database."""
+    meter, table = Meter(), Table(1)
+    counting, session = counter(table), Teller()
+    telling = reporter(session, meter)
+    jobs = [claimed(f"w{n}", waited=n) for n in range(2_000)]
+    blocks: list[int] = []
+    for minute in range(30 * 1_440):
+        table.at += 60
+        table.writers = frozenset({f"3/{minute // 7}", f"4/{minute}"})
+        for n in range(3):
+            meter.note(jobs[(3 * minute + n) % len(jobs)], "completed", minute * 1_003 + n)
+        session.fates = [DatabaseUnavailable("away")] if 10_000 < minute < 10_300 else []
+        with suppress(DatabaseUnavailable):
+            await telling.tick()
+        await counting.tick()
+        if minute % 1_440 == 1_439:
+            table.steps.clear()
+            gc.collect()
+            blocks.append(sys.getallocatedblocks())
+    assert blocks[-1] < blocks[0] + 500, blocks
+    assert len(counting.horizon.writers) == 2
 
 
 @pytest.mark.parametrize(("per_second", "longest"), [(0, 21_600), (1, 21_600), (20_000, 60)])
@@ -234,17 +262,48 @@ async def test_a_backlog_is_counted_in_steps_that_fit_it(per_second: float, long
     assert max(table.steps) >= min(longest, 60)
 
 
-async def test_while_nothing_ends_two_looks_of_three_are_left_out() -> None:
+async def test_a_count_that_takes_long_is_made_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = counter(table := Table(1), interval=0.1)
+
+    async def count(operation: Any) -> Counted:
+        await asyncio.sleep(0.05)
+        return Counted(0, table.at)
+
+    monkeypatch.setattr(table, "execute", count)
+    monkeypatch.setattr(counting, "tended_at", math.inf)
+    assert await counting.tick() >= 1
+
+
+async def test_while_nothing_ends_most_looks_are_left_out() -> None:
     table = Table(0)
     counting = counter(table)
     await counting.tick()
     table.is_quiet = True
-    for _ in range(10):
+    for _ in range(3 + 2 * 6):
         await counting.tick()
     assert len(table.steps) == 4
     table.is_quiet = False
     await counting.tick()
     assert len(table.steps) == 5
+    table.is_quiet, table.per_second = True, 1
+    for _ in range(6):
+        table.at += 5
+        await counting.tick()
+    table.at += 5
+    assert await counting.tick() == counting.options.interval
+    assert len(table.steps) == 7  # what ended elsewhere is found at the next look, and then at each
+    assert await quiet_looks(300) == 3
+
+
+async def quiet_looks(interval: float) -> int:
+    """Of three: after ten minutes without one, others would take counting for over."""
+    table = Table(0)
+    table.is_quiet = True
+    counting = counter(table, interval=interval)
+    counting.left_out = 0
+    for _ in range(3):
+        await counting.tick()
+    return len(table.steps)
 
 
 async def test_a_transaction_that_does_not_end_holds_it_up_for_ten_minutes_and_is_told_of(

@@ -133,9 +133,24 @@ def test_a_queue_that_was_stopped_is_started_by_the_opposite_command() -> None:
         "queue mailers was stopped on all nodes by a command, 2 h ago, at 2026-05-04 01:02:01 UTC"
     )
     assert cause.advice == "oban queues start mailers"
-    alone = only(facts(runners=[], intents=intent("running", False, node="web-1")))
+    alone, nobody = explain(
+        facts(runners=[], intents=intent("running", False, node="web-1"))
+    ).causes
+    assert nobody.code == "no_node"  # others may have run it too
+    dead = only(facts(runners=[], living_queues=[], intents=intent("running", False)))
+    assert "see that one is up, `oban start --queues mailers:10`" in (dead.advice or "")
     assert alone.advice == "oban queues start mailers --node web-1"
     assert only(facts(runners=[], intents=intent("running", True))).code == "no_node"
+
+
+def test_a_queue_that_looks_like_an_option_is_none_in_what_is_to_be_pasted() -> None:
+    paused = only(facts(runners=[runner(paused=True)], queue="--all"))
+    assert paused.advice == "oban queues resume -- --all"
+    rooms = [Room("queue", "--all", 8, 8)]
+    full = only(facts(rooms=rooms, queue="--all"))
+    assert full.advice == "oban queues scale --global-limit 16 -- --all raises it"
+    unmanned = only(facts(runners=[], living_queues=[], queue="-a"))
+    assert "`oban start --queues=-a:10`" in (unmanned.advice or "")
 
 
 def test_a_pause_says_since_when_until_when_and_how_to_end_it() -> None:

@@ -30,6 +30,14 @@ def test_of_who_was_there_first_nothing_is_known_until_he_has_ended() -> None:
     assert horizon.look(110.0, ["b"]) == 100.0 - MARGIN
 
 
+def test_where_the_clock_was_set_back_nothing_is_known_of_those_who_write() -> None:
+    horizon = Horizon()
+    horizon.look(3_700.0, [])
+    horizon.look(3_705.0, ["a"])
+    assert horizon.look(110.0, ["a", "b"]) == -math.inf
+    assert horizon.look(115.0, ["c"]) == 110.0 - MARGIN
+
+
 @dataclass(frozen=True)
 class Transaction:
     began: int

@@ -1,11 +1,13 @@
 """How finely a stretch of time is looked at, and what jobs can be grouped by."""
 
+import re
 from typing import Any
 
 import pytest
 
 from oban.errors import InvalidOption
 from oban.metrics import KEPT, USUAL_POINTS, Scale, path_of
+from oban.reading import clean_filter
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_the_step_is_as_fine_as_makes_few_points(since: float, grain: str, step:
 @pytest.mark.parametrize(
     ("since", "step", "said"),
     [
-        (59, None, "since is 59; it is 60 to 3.456e"),
+        (59, None, "since is 59; it is 60 to 34560000 seconds"),
         (KEPT["day"] + 1, None, "since is"),
         (True, None, "since is True"),
         ("1h", None, "since is '1h'"),
@@ -44,6 +46,21 @@ def test_what_cannot_be_asked_is_said(since: Any, step: Any, said: str) -> None:
     with pytest.raises(InvalidOption) as error:
         Scale.of(since, step)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"state": "complete"}, "state is 'complete'; it is one of available, "),
+        ({"worker": Scale}, "Scale'>; it is a name, as `module.Name`"),
+        ({"queue": "a\0"}, "queue holds a NUL"),
+        ({"limit": 0}, "limit is 0"),
+    ],
+)
+def test_what_no_job_can_have_is_no_filter(given: dict[str, Any], said: str) -> None:
+    filters = {"queue": None, "worker": None, "node": None, "state": None, "limit": 5, **given}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        clean_filter(**filters)
 
 
 def test_a_step_may_be_asked_for() -> None:

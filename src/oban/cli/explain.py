@@ -20,12 +20,13 @@ from oban.cli.options import (
     PrefixOption,
     configure,
 )
-from oban.cli.terminal import output, print_json, printable
+from oban.cli.terminal import flat, output, print_json
 from oban.configuration import Configuration
 from oban.engines.values import JobFilter
 from oban.explanation import Cause, Explanation
 
 NEWEST: Final = JobFilter(limit=1)
+LARGEST_ID: Final = 2**63 - 1
 
 
 def explain(
@@ -51,6 +52,8 @@ def explain(
 
 
 async def look(loaded: Configuration, job_id: int) -> Explanation:
+    if not 0 < job_id <= LARGEST_ID:
+        raise Failed(f"there is no job {job_id}; ids are whole numbers from 1 to {LARGEST_ID}")
     async with client(loaded) as oban:
         if explanation := await oban.explain(job_id):
             return explanation
@@ -85,13 +88,13 @@ def print_explanation(explanation: Explanation) -> None:
     job = explanation.job
     console = output()
     title = Text.assemble(
-        (f"#{job.id} ", "bold"), (printable(job.worker), "bold"), "  ", state_text(job.state)
+        (f"#{job.id} ", "bold"), (flat(job.worker), "bold"), "  ", state_text(job.state)
     )
     about = (
         f"queue {job.queue}, priority {job.priority}, attempt {job.attempt} of {job.max_attempts}"
     )
     console.print(title, soft_wrap=True)
-    console.print(Text(printable(about), "dim"), soft_wrap=True)
+    console.print(Text(flat(about), "dim"), soft_wrap=True)
     console.print()
     first, *others = explanation.causes
     console.print(Text(sentence(explanation.summary), "bold"))
@@ -102,12 +105,12 @@ def print_explanation(explanation: Explanation) -> None:
 
 
 def sentence(text: str) -> str:
-    shown = printable(text)
+    shown = flat(text)
     return f"{shown[:1].upper()}{shown[1:]}."
 
 
 def print_advice(cause: Cause) -> None:
     """Never wrapped: it may be a command to be copied."""
     if cause.advice is not None:
-        advice = Text.assemble(("→ ", "green"), printable(cause.advice))
+        advice = Text.assemble(("→ ", "green"), flat(cause.advice))
         output().print(Padding(advice, (0, 0, 0, 2), expand=False), soft_wrap=True)

@@ -39,7 +39,8 @@ class Follower:
 
     Each look reads again what ended within the last seconds, and leaves out what the look before
     it has found. A job that fails and is to run again has no time of its end to be found by: it is
-    known by the beginning of its attempt, and one that began before that by no longer running.
+    known by the beginning of its attempt, and one that began before that by no longer running. One
+    that fails again soon is found again, and known by its attempt.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Follower:
         #: What the last look has found, told or not.
         self.found: Mapping[JobState, frozenset[int]] = {}
         self.running: frozenset[int] = frozenset()
+        #: Of the jobs that have failed and are to run again, the attempt that was told.
+        self.failed: Mapping[int, int] = {}
         #: When that was, by the database's clock.
         self.looked_at: datetime | None = None
 
@@ -68,8 +71,8 @@ class Follower:
         running = frozenset(await self.ids(self.search(JobState.EXECUTING)))
         found = {state: await self.ids(self.search(state, since)) for state in self.states}
         if gone := JobState.RETRYABLE in found and self.running - running:
-            failed = replace(self.search(JobState.RETRYABLE), ids=sorted(gone))
-            found[JobState.RETRYABLE] += await self.ids(failed)
+            search = replace(self.search(JobState.RETRYABLE), ids=sorted(gone))
+            found[JobState.RETRYABLE] += await self.ids(search)
         jobs, more = [], {}
         for state, ids in found.items():
             seen = self.found.get(state, frozenset())
@@ -77,9 +80,22 @@ class Follower:
             jobs += [job for job in await self.get(new[:MOST_TOLD]) if job.state == state]
             if len(new) > MOST_TOLD:
                 more[state] = len(new) - MOST_TOLD
+        again = await self.get(self.told_before(found.get(JobState.RETRYABLE, [])))
+        jobs += [
+            job
+            for job in again
+            if job.state == JobState.RETRYABLE and job.attempt != self.failed[job.id or 0]
+        ]
+        failed = [job for job in [*again, *jobs] if job.state == JobState.RETRYABLE]
+        self.failed = {job.id or 0: job.attempt for job in failed[-MOST_TOLD:]}
         self.found = {state: frozenset(ids) for state, ids in found.items()}
         self.running, self.looked_at = running, asked_at
         return Ended(sorted(jobs, key=lambda job: (ended_at(job), job.id or 0)), more)
+
+    def told_before(self, ids: Sequence[int]) -> list[int]:
+        """Of jobs that have failed, those that may have done so again."""
+        seen = self.found.get(JobState.RETRYABLE, frozenset())
+        return [each for each in dict.fromkeys(ids) if each in seen and each in self.failed]
 
     def search(self, state: JobState, since: datetime | None = None) -> JobSearch:
         return replace(self.wanted, state=state.value, since=since)

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from oban.cli.terminal import printable, relative
+from oban.cli.terminal import one_line, printable, relative
 from oban.engines.values import EVERY, Intent
 from oban.integrations.autoscaling import Forecast
 from oban.phrases import length_text, moment_text
@@ -93,7 +93,7 @@ def forecast_table(forecasts: Mapping[str, Forecast]) -> Table:
     for queue, each in forecasts.items():
         rate, drain = each.rate_per_minute, each.drain_seconds
         table.add_row(
-            Text(printable(queue)),
+            one_line(queue),
             f"{each.available:,}",
             length_text(each.oldest_wait) if each.available else "",
             f"{each.running:,}",

@@ -104,6 +104,11 @@ def duration(length: timedelta) -> str:
     return f"{seconds}s"
 
 
+def flat(text: str) -> str:
+    """Printable, and a single line: a name may not look like more of what we say."""
+    return printable(text).replace("\n", " ")
+
+
 def one_line(text: str) -> Text:
     """A cell that is cut where it does not fit, and never wrapped."""
-    return Text(printable(text).replace("\n", " "), no_wrap=True, overflow="ellipsis")
+    return Text(flat(text), no_wrap=True, overflow="ellipsis")

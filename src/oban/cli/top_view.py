@@ -10,7 +10,7 @@ from rich.text import Text
 
 from oban.cli.job_table import state_text
 from oban.cli.looker import Look
-from oban.cli.terminal import one_line, printable
+from oban.cli.terminal import flat, one_line
 from oban.dsn import mask_dsn
 from oban.job import Job
 from oban.looking.paces import Pace
@@ -175,10 +175,6 @@ def states_line(look: Look) -> Text:
     if look.census.age > OLD:
         text.append(f"  counted {span_text(look.census.age, 1)} ago", "dim")
     return text
-
-
-def flat(text: str) -> str:
-    return printable(text).replace("\n", " ")
 
 
 def line(*pieces: str | tuple[str, str]) -> Text:

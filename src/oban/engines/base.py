@@ -376,8 +376,8 @@ class Engine(Protocol):
         """
         ...
 
-    def broadcast(self, channel: Channel, payloads: Sequence[str]) -> Operation[None]:
-        """Tell others; each payload is JSON and takes at most 7,900 bytes."""
+    def broadcast(self, messages: Sequence[tuple[Channel, str]]) -> Operation[None]:
+        """Tell others, all or nothing; each payload is JSON and takes at most 7,900 bytes."""
         ...
 
     def forget_silent(self) -> Operation[int]:

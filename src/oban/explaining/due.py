@@ -4,11 +4,20 @@ from typing import Final
 
 from oban.engines.facts import JobFacts
 from oban.explaining import nodes
-from oban.explaining.words import KeptError, at_text, command, last_error, meta_of, shortened
+from oban.explaining.words import (
+    KeptError,
+    at_text,
+    command,
+    last_error,
+    meta_of,
+    read_moment,
+    shortened,
+)
 from oban.explanation import Cause
 from oban.phrases import length_text
 from oban.running.executor import MAX_UNKNOWN, count
 from oban.states import JobState
+from oban.worker.execution import DEADLINE
 
 #: Seconds after its time in which a job is made available.
 STAGED: Final = 5.0
@@ -17,7 +26,7 @@ STAGED: Final = 5.0
 def causes(facts: JobFacts) -> list[Cause]:
     """Why its time is when it is, and what will keep it then."""
     why = failed(facts) if facts.job.state == JobState.RETRYABLE else scheduled(facts)
-    return [*overdue(facts), why, *nodes.obstacles(facts)]
+    return [*overdue(facts), why, *nodes.obstacles(facts), *too_late(facts)]
 
 
 def seconds_left(facts: JobFacts) -> float:
@@ -36,6 +45,15 @@ def overdue(facts: JobFacts) -> list[Cause]:
         else f"no node is alive: start one, as with `{nodes.start_node(facts.job.queue)}`"
     )
     return [Cause("overdue", text, advice, {"seconds": late})]
+
+
+def too_late(facts: JobFacts) -> list[Cause]:
+    due = facts.job.scheduled_at
+    deadline = read_moment(meta_of(facts.job).get(DEADLINE))
+    if deadline is None or due is None or deadline > due:
+        return []
+    text = f"its deadline, {at_text(deadline)}, comes before that: then it will be cancelled"
+    return [Cause("deadline_passed", text, None, {"deadline": deadline})]
 
 
 def when(facts: JobFacts) -> str:
@@ -118,4 +136,6 @@ def suspended(facts: JobFacts) -> Cause:
         if (needed := meta.get("deps")) is not None:
             text += f" after {shortened(str(needed))}"
             details["deps"] = needed
-    return Cause("suspended", text, f"{command('jobs', 'retry', job.id)} makes it", details)
+    return Cause(
+        "suspended", text, f"{command('jobs', 'retry', job.id)} makes it available", details
+    )

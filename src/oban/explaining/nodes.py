@@ -36,10 +36,19 @@ def obstacles(facts: JobFacts) -> list[Cause]:
     """Why nobody claims any job of the queue, if that is so."""
     working = at_work(facts)
     if not working:
-        return [stopped(facts) or unmanned(facts)]
+        return unclaimed(facts)
     if all(map(is_paused, working)):
         return [paused(facts, working, everywhere=True)]
     return []
+
+
+def unclaimed(facts: JobFacts) -> list[Cause]:
+    """By a command, or since nobody is there; one for a single node tells nothing of the others."""
+    halt = stopped(facts)
+    if halt is None:
+        return [unmanned(facts)]
+    is_for_one = halt.details["node"] is not None
+    return [halt, unmanned(facts)] if is_for_one and facts.living_queues else [halt]
 
 
 def stopped(facts: JobFacts) -> Cause | None:
@@ -57,13 +66,18 @@ def stopped(facts: JobFacts) -> Cause | None:
     return Cause(
         "queue_stopped",
         f"queue {queue} was stopped {where} by a command, {said_when(facts, last)}",
-        start_advice(queue, last),
+        start_advice(facts, last),
         {"queue": queue, **command_details(last)},
     )
 
 
-def start_advice(queue: str, stop: Intent) -> str:
-    return command("queues", "start", queue, *node_option([stop]))
+def start_advice(facts: JobFacts, stop: Intent) -> str:
+    queue = facts.job.queue
+    start = command("queues", "start", queue, *node_option([stop]))
+    if facts.living_queues:
+        return start
+    # A node all of whose queues are stopped shows nowhere, and so does one that is down.
+    return f"{start}; no node runs any queue now: see that one is up, `{start_node(queue)}`"
 
 
 def node_option(commands: Sequence[Intent]) -> list[str]:
@@ -119,6 +133,8 @@ def unmanned(facts: JobFacts) -> Cause:
 
 
 def start_node(queue: str) -> str:
+    if queue.startswith("-"):
+        return command("start", f"--queues={queue}:10")
     return command("start", "--queues", f"{queue}:10")
 
 
@@ -205,6 +221,22 @@ def full(facts: JobFacts) -> list[Cause]:
         "longest_for": longest.longest_for,
     }
     return [Cause("slots_busy", text, advice, details)]
+
+
+def reserved(facts: JobFacts) -> list[Cause]:
+    """All nodes that claim rest for the sake of one job, whichever queue that is in."""
+    claiming = [each for each in at_work(facts) if not is_paused(each)]
+    suspects = [each.known.meta.get("suspect") for each in claiming]
+    if not claiming or not all(type(each) is int for each in suspects):
+        return []
+    first = suspects[0]
+    text = (
+        f"{names(claiming)} claims nothing while job {first} runs alone, or waits to: processes "
+        "died while they ran it"
+    )
+    details = {"nodes": [node_of(each) for each in claiming], "job_ids": suspects}
+    advice = f"{command('explain', first)} tells of that job; another node goes on without it"
+    return [Cause("node_reserved", text, advice, details)]
 
 
 def names(runners: Iterable[Runner]) -> str:

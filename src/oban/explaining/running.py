@@ -4,9 +4,11 @@ from typing import Any
 
 from oban.engines.facts import JobFacts, Runner
 from oban.explaining.nodes import blocked, is_leaving, node_of
+from oban.explaining.waiting import alone
 from oban.explaining.words import at_text, command, seconds_since, since
 from oban.explanation import Cause
 from oban.phrases import length_text
+from oban.running.solitude import is_suspect
 from oban.worker.execution import timeout_of
 
 
@@ -16,7 +18,13 @@ def causes(facts: JobFacts) -> list[Cause]:
         return [foreign(facts)]
     if not runner.alive:
         return [silent(facts, runner)]
-    return [progress(facts, runner), *past_timeout(facts), *blocked([runner]), *leaving(runner)]
+    return [
+        progress(facts, runner),
+        *alone(facts),
+        *past_timeout(facts),
+        *blocked([runner]),
+        *leaving(runner),
+    ]
 
 
 def node_name(facts: JobFacts) -> str:
@@ -39,7 +47,7 @@ def foreign(facts: JobFacts) -> Cause:
 
 def silent(facts: JobFacts, runner: Runner) -> Cause:
     age = runner.known.beat_age
-    silence = "gives no sign of life" if age is None else f"is silent for {length_text(age)}"
+    silence = "gives no sign of life" if age is None else f"has been silent for {length_text(age)}"
     text = f"its process on node {node_of(runner)} {silence}: it died, or cannot reach the database"
     if facts.living_queues:
         text += "; another node rescues the job within seconds"
@@ -64,10 +72,14 @@ def progress(facts: JobFacts, runner: Runner) -> Cause:
     }
     begun = has_begun(facts, runner)
     if begun is False:
+        ago = f"{since(facts, job.attempted_at)} ago"
         return Cause(
             "not_begun",
-            f"node {node} has claimed it ahead, {since(facts, job.attempted_at)} ago, and not "
-            "begun it: it starts when a slot there is free",
+            f"node {node} has claimed it, {ago}, and not begun it: it starts when nothing else "
+            "runs there"
+            if is_suspect(job)
+            else f"node {node} has claimed it ahead, {ago}, and not begun it: it starts when a "
+            "slot there is free",
             None,
             details,
         )

@@ -8,7 +8,8 @@ from oban.explaining.words import at_text, meta_of, read_moment, seconds_since
 from oban.explanation import Cause
 from oban.phrases import counted, length_text
 from oban.running.executor import count
-from oban.running.solitude import SUSPICIOUS
+from oban.running.solitude import is_suspect
+from oban.states import JobState
 from oban.worker.execution import DEADLINE
 
 #: Seconds in which a job is claimed where nothing keeps it, beats and polls included.
@@ -22,6 +23,7 @@ def causes(facts: JobFacts) -> list[Cause]:
         *nodes.obstacles(facts),
         *unplaced(facts),
         *limits.causes(facts),
+        *nodes.reserved(facts),
         *nodes.full(facts),
         *nodes.partly_paused(facts),
         *alone(facts),
@@ -58,13 +60,15 @@ def unplaced(facts: JobFacts) -> list[Cause]:
 
 
 def alone(facts: JobFacts) -> list[Cause]:
-    crashes = count(facts.job, "crashes")
-    if crashes < SUSPICIOUS:
+    if not is_suspect(facts.job):
         return []
+    crashes = count(facts.job, "crashes")
+    is_waiting = facts.job.state == JobState.AVAILABLE
+    then = "waits for one that runs nothing else" if is_waiting else "is to run alone there"
     return [
         Cause(
             "runs_alone",
-            f"{crashes} processes died while they ran it: it waits for one that runs nothing else",
+            f"{crashes} processes died while they ran it: it {then}",
             None,
             {"crashes": crashes},
         )

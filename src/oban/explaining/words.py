@@ -12,13 +12,18 @@ from oban.job import Job
 from oban.phrases import length_text, listed
 
 TRACEBACK: Final = "Traceback (most recent call last)"
+#: Where the name stands in a command, behind what is to be done with it.
+SUBJECT: Final = 2
 #: Characters of an error, or of a name, that are told.
 MOST_TOLD: Final = 200
 
 
 def command(*words: object) -> str:
-    """An `oban …` to be pasted into a shell, whatever a queue is called."""
-    return shlex.join(["oban", *map(str, words)])
+    """An `oban …` to be pasted into a shell, whatever a queue or a limit, the third, is called."""
+    texts = [str(each) for each in words]
+    if len(texts) > SUBJECT and texts[SUBJECT].startswith("-"):  # `--all`, say
+        texts = [*texts[:SUBJECT], *texts[SUBJECT + 1 :], "--", texts[SUBJECT]]
+    return shlex.join(["oban", *texts])
 
 
 def seconds_since(facts: JobFacts, moment: datetime | None) -> float | None:

@@ -2,7 +2,9 @@
 
 from typing import Final
 
+from oban.errors import UnknownWorker
 from oban.metrics import REST
+from oban.telemetry import Metadata
 
 #: Names that are told apart. Each may be in some dozens of series.
 MOST: Final = 200
@@ -22,3 +24,12 @@ class Names:
             return REST
         self.known.add(name)
         return name
+
+    def worker_of(self, ended: Metadata) -> str:
+        """The worker of an attempt that has ended. One that nobody knows here takes no place:
+
+        rows may name any number of them, and who works here would have none any more.
+        """
+        if ended.get("error_type") == UnknownWorker.__name__:
+            return REST
+        return self(ended["job"].worker)

@@ -27,15 +27,19 @@ CRONITOR: Final = 30.0
 COUNTING_SHARE: Final = 0.05
 #: Bytes of a payload, of which PostgreSQL takes fewer than 8,000.
 MOST_BYTES: Final = 7_900
-#: Bins of a sketch in one message, and running jobs of a queue that are named.
-MOST_BINS: Final = 300
-MOST_RUNNING: Final = 500
+#: Bins of a sketch in one message, and bytes of the running jobs of a queue that are named: beside
+#: them there has to be room for the longest names.
+MOST_BINS: Final = 200
+RUNNING_BYTES: Final = 5_000
 
 Message = Mapping[str, Any]
 
 
 class Broadcaster(Loop):
-    """Each second, on the loop of the jobs. What attempts took passes through to who keeps it."""
+    """Each second, on the loop of the jobs. What attempts took passes through to who keeps it.
+
+    A round is one transaction. What counting has found goes with the next, since it takes a while.
+    """
 
     name = "oban.broadcaster"
 
@@ -62,21 +66,34 @@ class Broadcaster(Loop):
         self.keeper = keeper
         self.queue_loops = queue_loops
         self.cronitor_at = 0.0
-        self.counted_at = 0.0
+        self.count_at = 0.0
+        self.counts: list[Message] = []
 
     async def tick(self) -> float:
         began = time.monotonic()
-        await self.tell("gossip", "checks", [check_of(each) for each in self.queue_loops()])
-        if began >= self.cronitor_at:
-            self.cronitor_at = began + CRONITOR
-            await self.tell("cronitor", "crontab", self.crontab(), self.sender())
-        times = self.pass_on()
-        metrics = [metric for each in times for metric in metrics_of(each)]
-        if self.leader.is_leader and began >= self.counted_at:
-            metrics += map(full_count, await self.session.execute(self.engine.counts()))
-            self.counted_at = began + (time.monotonic() - began) / COUNTING_SHARE
-        await self.tell("metrics", "metrics", metrics, {**self.sender(), "time": int(time.time())})
+        if messages := self.messages(began):
+            await self.session.execute(self.engine.broadcast(messages))
+        self.counts = []
+        if self.leader.is_leader and began >= self.count_at:
+            counting = time.monotonic()
+            self.counts = list(map(full_count, await self.session.execute(self.engine.counts())))
+            self.count_at = began + (time.monotonic() - counting) / COUNTING_SHARE
         return max(0.0, began + INTERVAL - time.monotonic())
+
+    def messages(self, now: float) -> list[tuple[Channel, str]]:
+        """What is told in one round."""
+        checks = [check_of(each) for each in self.queue_loops()]
+        told: list[tuple[Channel, str]] = []
+        told += [("gossip", each) for each in payloads_of("checks", checks, {})]
+        if now >= self.cronitor_at:
+            self.cronitor_at = now + CRONITOR
+            crontab = payloads_of("crontab", self.crontab(), self.sender())
+            told += [("cronitor", each) for each in crontab]
+        metrics = [metric for each in self.pass_on() for metric in metrics_of(each)]
+        sender = {**self.sender(), "time": int(time.time())}
+        found = payloads_of("metrics", [*metrics, *self.counts], sender)
+        told += [("metrics", each) for each in found]
+        return told
 
     def pass_on(self) -> list[Times]:
         times = self.meter.take()
@@ -93,13 +110,6 @@ class Broadcaster(Loop):
             [each.expr, each.worker, {"timezone": each.timezone or zone, "name": each.name}]
             for each in entries
         ]
-
-    async def tell(
-        self, channel: Channel, key: str, items: Sequence[Any], rest: Message | None = None
-    ) -> None:
-        if items:
-            payloads = list(payloads_of(key, items, rest or {}))
-            await self.session.execute(self.engine.broadcast(channel, payloads))
 
 
 def payloads_of(key: str, items: Iterable[Any], rest: Message) -> Iterator[str]:
@@ -138,11 +148,21 @@ def check_of(producer: Producer) -> Message:
         "global_limit": meta["global_limit"],
         "rate_limit": meta["rate_limit"],
         "paused": meta["paused"],
-        "running": list(islice(producer.slots.running(), MOST_RUNNING)),
+        "running": list(first_running(producer.slots.running())),
         "started_at": pulse.started_at.isoformat(),
         "updated_at": datetime.now(UTC).isoformat(),
         "shutdown_started_at": meta["shutdown_started_at"],
     }
+
+
+def first_running(ids: Iterable[int]) -> Iterator[int]:
+    """As many as there is room for."""
+    left = RUNNING_BYTES
+    for each in ids:
+        left -= len(str(each)) + 1
+        if left < 0:
+            return
+        yield each
 
 
 def metrics_of(times: Times) -> Iterator[Message]:

@@ -62,14 +62,18 @@ class Child:
         return self.finder.find(worker)
 
     def run(self, text: str) -> Any:
-        job, module = read_job(text)
+        given = read_job(text)
+        job = given.job
         self.definition = None
-        definition = self.definition = self.find(job.worker, module)
+        definition = self.definition = self.find(job.worker, given.module)
         job.resources = self.resources
         CURRENT.set(job)
+        # Not the job: its arguments, which may have been decrypted, are for its code alone.
+        told = {"id": job.id, "worker": job.worker, "carried": given.carried}
         try:
-            value = definition.call(job)
-            return asyncio.run(result_of(value)) if inspect.isawaitable(value) else value
+            with telemetry.span("oban.child.run", told):
+                value = definition.call(job)
+                return asyncio.run(result_of(value)) if inspect.isawaitable(value) else value
         finally:
             CURRENT.set(None)
 

@@ -1,5 +1,6 @@
 """The counter: counts the jobs that have ended, for the metrics that are kept."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -22,10 +23,21 @@ SHORTEST_SPAN: Final = 5.0
 LONGEST_SPAN: Final = 21_600.0
 #: Jobs that one step should rather not pass.
 MANY: Final = 100_000
+#: A count looks into every queue, of which somebody may have a million. One that finds fewer jobs a
+#: second than this has spent its time so, and is made so many times as rarely as it takes; with so
+#: many seconds between two at most.
+FEW_PER_SECOND: Final = 10_000
+SHARE: Final = 20
+LONGEST_PAUSE: Final = 300.0
 #: Seconds between two looks at what has become old.
 TENDING: Final = 60.0
-#: Looks that are left out between two while nothing ends: other nodes may run jobs unknown here.
+#: The same while nothing has ended: then it is an hour that is over which makes something old.
+TENDING_IDLY: Final = 600.0
+#: Looks that are left out between two while nothing ends, at first and at most: other nodes may run
+#: jobs unknown here. And seconds between two looks beyond which none is.
 LEFT_OUT: Final = 2
+MOST_LEFT_OUT: Final = 5
+LONGEST_REST: Final = 60.0
 
 
 class Counter(Loop):
@@ -55,6 +67,8 @@ class Counter(Loop):
         self.is_quiet = is_quiet
         #: How many looks may be left out; the first is, as a node that starts has better to do.
         self.left_out = LEFT_OUT
+        #: How many were after the last look that found nothing, 0 after one that found something.
+        self.idle = 0
         self.is_first = True
         self.horizon = Horizon()
         self.span = FIRST_SPAN
@@ -62,7 +76,9 @@ class Counter(Loop):
         self.reach = 0.0
         #: Whether the transaction that holds counting up was told of.
         self.is_told = False
-        self.tended_at = -TENDING
+        self.tended_at = -math.inf
+        #: Whether anything was counted since.
+        self.has_grown = False
 
     async def tick(self) -> float:
         """Count one stretch of time; return seconds to rest, few while there is more."""
@@ -74,25 +90,41 @@ class Counter(Loop):
         if self.left_out and self.is_quiet():
             self.left_out -= 1
             return self.options.interval
+        began = time.monotonic()
         try:
             counted = await self.session.execute(self.engine.count(self.until))
         except Exception:
             self.span = max(SHORTEST_SPAN, self.span / 4)  # it may have been too much to count
             raise
+        took = time.monotonic() - began
         self.adapt(counted.finished)
-        self.left_out = 0 if counted.finished else LEFT_OUT
+        self.has_grown |= counted.finished > 0
         if counted.counted_to < self.reach or await self.tend():
+            self.left_out = 0
             return BREATH
-        return self.options.interval
+        self.relax(counted.finished)
+        is_slow = counted.finished < FEW_PER_SECOND * took
+        pause = min(LONGEST_PAUSE, SHARE * took) if is_slow else 0.0
+        return max(self.options.interval, pause)
 
     async def tend(self) -> bool:
         """Look after what has become old, once in a while; whether there is more of it."""
-        if time.monotonic() - self.tended_at < TENDING:
+        pause = TENDING if self.has_grown or not self.is_quiet() else TENDING_IDLY
+        if time.monotonic() - self.tended_at < pause:
             return False
         if await self.session.execute(self.engine.tend_metrics()):
             return True
-        self.tended_at = time.monotonic()
+        self.tended_at, self.has_grown = time.monotonic(), False
         return False
+
+    def relax(self, finished: int) -> None:
+        """Look more seldom while nothing ends, and as often as can be once something does."""
+        if finished:
+            self.idle = 0
+        else:
+            self.idle = min(MOST_LEFT_OUT, 2 * self.idle + 1) if self.idle else LEFT_OUT
+        rest = self.options.interval * (self.idle + 1)
+        self.left_out = self.idle if rest <= LONGEST_REST else 0
 
     def until(self, outlook: Outlook) -> float:
         """Up to when to count now."""
@@ -110,4 +142,4 @@ class Counter(Loop):
         if finished > MANY:
             self.span = max(SHORTEST_SPAN, self.span / 2)
         elif finished < MANY / 4:
-            self.span = min(LONGEST_SPAN, self.span * (2 if finished else 16))
+            self.span = min(LONGEST_SPAN, self.span * (2 if finished else 360))

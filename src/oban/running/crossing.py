@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,21 @@ from oban.outcome import Cancel, Discard, Outcome, RateLimited, Record, Snooze
 from oban.states import JobState
 
 
-def write_job(job: Job, module: str | None) -> str:
-    """The job as text; `module` is where its worker was found, if that is imported."""
-    fields = {name: getattr(job, name) for name in JOB_FIELDS}
-    return json.dumps({"job": fields, "module": module}, default=written)
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """What a child is given to run."""
+
+    job: Job
+    #: Where its worker was found, if that is imported.
+    module: str | None = None
+    #: What handlers of the node send along to those of the child.
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_job(given: Crossing) -> str:
+    fields = {name: getattr(given.job, name) for name in JOB_FIELDS}
+    told = {"job": fields, "module": given.module, "carried": given.carried}
+    return json.dumps(told, default=written)
 
 
 def module_of(worker: str) -> str | None:
@@ -30,14 +42,14 @@ def written(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def read_job(text: str) -> tuple[Job, str | None]:
+def read_job(text: str) -> Crossing:
     told = json.loads(text)
     fields: dict[str, Any] = told["job"]
     for name, value in fields.items():
         if name.endswith("_at") and value is not None:
             fields[name] = datetime.fromisoformat(value)
     fields["state"] = JobState(fields["state"])
-    return Job.restore(**fields), told["module"]
+    return Crossing(Job.restore(**fields), told["module"], told["carried"])
 
 
 def write_outcome(value: object) -> str:

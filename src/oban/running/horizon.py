@@ -23,7 +23,8 @@ class Horizon:
 
     So what bears a time up to the horizon is seen when no transaction that writes jobs may have
     begun before it: each is known from the first look that finds it, and had not begun at the look
-    before. Of those that the very first look finds nothing is known until they have ended.
+    before. Of those that the very first look finds nothing is known until they have ended; nor of
+    those that are there when the clock has been set back, since they may bear times by either.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,8 @@ class Horizon:
 
     def look(self, at: float, writers: Iterable[str]) -> float:
         """The horizon, given who writes at this time; minus infinity while it is not known."""
+        if at < self.looked_at:
+            self.writers, self.looked_at = {}, -math.inf
         new = Writer(self.looked_at, at)
         self.writers = {name: self.writers.get(name, new) for name in writers}
         self.looked_at = at

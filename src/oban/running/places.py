@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from oban import telemetry
 from oban.lookup import WorkerFinder
 from oban.running.children import CLOSING, Children
-from oban.running.crossing import module_of, read_outcome, write_job
+from oban.running.crossing import Crossing, module_of, read_outcome, write_job
 from oban.running.resources import Factory, Keeper, sendable
 from oban.running.run import Run
 from oban.running.threads import Returned, Threads
@@ -126,7 +126,9 @@ class Places:
     ) -> Any:
         """Its time begins when a child is there for it, which has imported it."""
         module = module_of(definition.name)
-        text = write_job(run.given, module)
+        carried: dict[str, Any] = {}
+        telemetry.execute("oban.child.send", {"job": run.job, "carried": carried})
+        text = write_job(Crossing(run.given, module, carried))
         async with self.children.borrow(partial(self.setup, finder)) as child:
             run.kill = child.kill
             try:

@@ -154,6 +154,7 @@ class Producer:
                 "running": [*began, *ended],
                 "running_count": len(began),
                 "waiting_count": len(self.slots.ahead),
+                "suspect": self.slots.solitude.suspect,
                 "processed_at": timestamp(self.turns.processed_at),
                 "shutdown_started_at": isoformat(self.shutdown_started_at),
             },

@@ -42,15 +42,17 @@ class Solitude:
     def closed(self) -> bool:
         return bool(self.suspects)
 
-    def wanted_for(self, job: Job) -> bool:
-        return count(job, "crashes") >= SUSPICIOUS and count(job, "postponed") < MOST_POSTPONED
+    @property
+    def suspect(self) -> int | None:
+        """A job that runs alone, or waits to."""
+        return next((run.job.id for run in list(self.suspects)), None)
 
     def admit(self, run: Run) -> bool:
         """Take note of a run at once: its task may begin later than those of others.
 
         Return whether it is to run alone.
         """
-        if self.wanted_for(run.job):
+        if is_suspect(run.job):
             run.began = False
             self.suspects.add(run)
             return True
@@ -84,6 +86,11 @@ class Solitude:
             if run.is_abandoned():
                 raise
             return stopped_waiting(run)
+
+
+def is_suspect(job: Job) -> bool:
+    """Whether it is to run alone."""
+    return count(job, "crashes") >= SUSPICIOUS and count(job, "postponed") < MOST_POSTPONED
 
 
 def put_off(job: Job) -> Ack:

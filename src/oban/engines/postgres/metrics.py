@@ -31,6 +31,9 @@ class MetricVerbs(Verbs):
                 reach=float(KEPT["minute"]),
                 jobs_table=self.jobs_table,
             )
+            if counted_to > at:  # the clock was set back, or the look has waited for another
+                again = yield self.sql("count_again")
+                counted_to = again[0][0] if again else counted_to
             wanted = until(Outlook(at, counted_to, frozenset(writers)))
             if wanted <= counted_to:
                 return Counted(0, counted_to)
@@ -54,10 +57,10 @@ class MetricVerbs(Verbs):
     def tend_metrics(self) -> PostgresOperation[bool]:
         def steps() -> Steps[bool]:
             yield self.sql("plan_simply", milliseconds=None)
-            ((hours, _),) = yield self.sql(
+            ((hours,),) = yield self.sql(
                 "roll_up", grain="hour", from_grain="minute", most=MOST_ROWS, rest=REST
             )
-            ((days, _),) = yield self.sql(
+            ((days,),) = yield self.sql(
                 "roll_up", grain="day", from_grain="hour", most=MOST_ROWS, rest=REST
             )
             ((forgotten,),) = yield self.sql(
@@ -67,11 +70,12 @@ class MetricVerbs(Verbs):
 
         return PostgresOperation("tend_metrics", steps, transactional=True, repeatable=True)
 
-    def broadcast(self, channel: Channel, payloads: Sequence[str]) -> PostgresOperation[None]:
+    def broadcast(self, messages: Sequence[tuple[Channel, str]]) -> PostgresOperation[None]:
+        channels = [self.channels.outward(channel) for channel, _ in messages]
+        payloads = [payload for _, payload in messages]
+
         def steps() -> Steps[None]:
-            yield self.sql(
-                "broadcast", channel=self.channels.outward(channel), payloads=list(payloads)
-            )
+            yield self.sql("broadcast", channels=channels, payloads=payloads)
 
         return PostgresOperation("broadcast", steps, repeatable=True)
 

@@ -56,6 +56,8 @@ class Measuring:
             "How long jobs waited from when they were due to their claim.",
             explicit_bucket_boundaries_advisory=BOUNDARIES,
         )
+        # Apart: what is enqueued may go anywhere, what runs here is in a few queues.
+        self.fed = Names()
         self.queues = Names()
         self.workers = Names()
         self.handlers: Mapping[str, Callable[[Metadata], None]] = {
@@ -71,13 +73,13 @@ class Measuring:
     def end_enqueue(self, metadata: Metadata) -> None:
         jobs = metadata["jobs"]
         told = {**of_operation(SEND), **error_in(metadata)}
-        counts = Counter(self.queues(job.queue) for job in jobs)
+        counts = Counter(self.fed(job.queue) for job in jobs)
         if not jobs and metadata.get("count"):
             counts[REST] = metadata["count"]  # a stream, of whose jobs nobody keeps account
         for queue, count in counts.items():
             self.sent.add(count, {**told, DESTINATION: queue})
         common = common_queue(jobs)
-        destination = REST if common is None else self.queues(common)
+        destination = REST if common is None else self.fed(common)
         self.sending.record(metadata["duration"] / 1e9, {**told, DESTINATION: destination})
 
     def end_attempt(self, metadata: Metadata) -> None:
@@ -85,7 +87,7 @@ class Measuring:
         where: Attributes = {
             **of_operation(PROCESS),
             DESTINATION: self.queues(job.queue),
-            WORKER: self.workers(job.worker),
+            WORKER: self.workers.worker_of(metadata),
         }
         told = {**where, STATE: str(metadata["state"]), **error_in(metadata)}
         self.consumed.add(1, told)

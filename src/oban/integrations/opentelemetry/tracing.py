@@ -59,6 +59,10 @@ class Tracing:
             "oban.job.start": self.begin_attempt,
             "oban.job.stop": self.end_attempt,
             "oban.job.exception": self.fail_attempt,
+            "oban.child.send": self.send_to_child,
+            "oban.child.run.start": self.begin_in_child,
+            "oban.child.run.stop": self.end_in_child,
+            "oban.child.run.exception": self.end_in_child,
         }
 
     def __call__(self, name: str, metadata: Metadata) -> None:
@@ -119,6 +123,18 @@ class Tracing:
             tell_end(span, metadata)
             tell_error(span, metadata)
             span.end()
+
+    # In a child process the span of the attempt is current, and is told by the node
+
+    def send_to_child(self, metadata: Metadata) -> None:
+        CARRIER.inject(metadata["carried"])
+
+    def begin_in_child(self, metadata: Metadata) -> None:
+        parent = CARRIER.extract(metadata["carried"], Context())
+        enter(metadata["carried"], trace.get_current_span(parent), parent)
+
+    def end_in_child(self, metadata: Metadata) -> None:
+        leave(metadata["carried"])
 
 
 def enter(key: object, span: Span, within: Context) -> None:

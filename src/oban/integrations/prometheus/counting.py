@@ -78,6 +78,8 @@ class Counting(Collector):
         self.troubles = Counter(
             "oban_trouble", "Outages of loops, and other trouble.", ["event"], registry=None
         )
+        # Apart: what is enqueued may go anywhere, what runs here is in a few queues.
+        self.fed = Names()
         self.queues = Names()
         self.workers = Names()
 
@@ -94,11 +96,11 @@ class Counting(Collector):
         if not jobs:  # a stream, of whose jobs nobody keeps account
             self.enqueued.labels(REST).inc(metadata["count"])
         for queue, count in Tally(job.queue for job in jobs).items():
-            self.enqueued.labels(self.queues(queue)).inc(count)
+            self.enqueued.labels(self.fed(queue)).inc(count)
 
     def count_end(self, metadata: Metadata) -> None:
         job = metadata["job"]
-        queue, worker = self.queues(job.queue), self.workers(job.worker)
+        queue, worker = self.queues(job.queue), self.workers.worker_of(metadata)
         self.ended.labels(queue, worker, str(metadata["state"])).inc()
         self.durations.labels(queue, worker).observe(metadata["duration"] / 1e9)
         self.waits.labels(queue).observe(metadata["queue_time"] / 1e9)

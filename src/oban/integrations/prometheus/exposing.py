@@ -37,7 +37,10 @@ def counted() -> list[Collector]:
 
 def exposed(collectors: Sequence[Collector], accepted: str) -> tuple[bytes, str]:
     """The numbers in the format that is asked for, and its name. May wait for the database."""
-    encode, content_type = choose_encoder(accepted)
+    try:
+        encode, content_type = choose_encoder(accepted)
+    except Exception:  # noqa: BLE001  # anybody may ask for anything, and its parser is not ours
+        encode, content_type = choose_encoder("")
     return encode(Together(collectors)), content_type
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
 import sentry_sdk
+from sentry_sdk.scope import add_global_event_processor
 from sentry_sdk.utils import event_from_exception
 
 from oban.errors import InvalidOption
@@ -29,6 +30,8 @@ class SentryHooks(Hooks):
     def __init__(self, *, when: When = "last", args: bool = False) -> None:
         if when not in WHEN:
             raise InvalidOption(f"when is {when!r:.40}; it is {' or '.join(WHEN)}")
+        if not isinstance(args, bool):  # "false", from somebody's environment
+            raise InvalidOption(f"args is {args!r:.40}; it is True or False")
         self.when = when
         self.args = args
 
@@ -74,6 +77,19 @@ class SentryHooks(Hooks):
             error, client_options=options, mechanism={"type": "oban", "handled": False}
         )
         sentry_sdk.capture_event(event, hint)
+
+
+def without_our_lines(event: Any, hint: dict[str, Any]) -> Any:
+    """Leave out what the SDK makes of a line of ours at ERROR, which each failed attempt writes.
+
+    Hooks tell what is to be told of those; as lines no two of them are the same issue.
+    """
+    record = hint.get("log_record")
+    return None if getattr(record, "oban_event", None) == "oban.job.exception" else event
+
+
+# Here, as it is for all hooks, and the lines come when their scopes are over.
+add_global_event_processor(without_our_lines)
 
 
 def discards(job: Job, error: Exception) -> bool:

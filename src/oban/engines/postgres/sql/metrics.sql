@@ -132,6 +132,35 @@ select
   ) as writers,
   set_config('jit', 'off', true) as jit
 
+-- name: count_again
+-- For when jobs are counted up to a time that is yet to come, since the clock was set back, and which jobs
+-- will bear once more: counts again from the minute that it is now, as if nothing had been counted or put
+-- together since. What attempts took stays. Returns up to where jobs are counted now; nothing where it was
+-- another who had counted further while the look waited for him. Index: the primary key.
+with moment as materialized (
+  select
+    date_trunc('minute', statement_timestamp(), 'UTC') as this_minute,
+    date_trunc('hour', statement_timestamp(), 'UTC') as this_hour,
+    date_trunc('day', statement_timestamp(), 'UTC') as this_day
+  from {prefix}.oban_metrics_mark
+  where id and counted_to > statement_timestamp()
+), moved as (
+  update {prefix}.oban_metrics_mark
+  set
+    counted_to = this_minute,
+    hours_to = least(hours_to, this_hour), days_to = least(days_to, this_day)
+  from moment
+  where id
+), emptied as (
+  update {prefix}.oban_metrics set finished = 0
+  from moment
+  where grain = 'minute' and at >= this_minute and finished > 0
+), dropped as (
+  delete from {prefix}.oban_metrics using moment
+  where (grain = 'hour' and at >= this_hour) or (grain = 'day' and at >= this_day)
+)
+select cast(extract(epoch from this_minute) as float8) as counted_to from moment
+
 -- name: count_finished
 -- Counts the jobs that ended after those that are counted and up to :until, and moves the mark there. The
 -- queues are found by a step from each to the next in the index; `offset 0` has each looked for by
@@ -237,7 +266,7 @@ select count(*) as kept_count from kept
 -- name: roll_up
 -- Makes a row of the longer spans of those in it: hours of minutes, or days of hours, for the next span
 -- that has any and is over. What is told late may come two minutes after. The mark moves with it, so it
--- is done once. Returns whether a span was made.
+-- is done once. Returns how many rows were made, none where there was no such span.
 with mark as materialized (
   select
     case cast(:grain as text) when 'hour' then hours_to else days_to end as done_to,
@@ -278,7 +307,7 @@ with mark as materialized (
   from span
   where id
 )
-select (select count(*) from span) as made_count, (select count(*) from kept) as kept_count
+select count(*) as kept_count from kept
 
 -- name: forget_metrics
 -- Deletes up to :limit rows of spans that began so many seconds ago as :kept, a JSON object, says of their
@@ -304,10 +333,11 @@ with mark as materialized (
 select count(*) as forgotten_count from forgotten
 
 -- name: broadcast
--- Sends each of :payloads on :channel.
+-- Sends each of :payloads on the one of :channels that stands in the same place, in this order.
 select count(*) as told_count
 from (
-  select pg_notify(:channel, payload) from unnest(cast(:payloads as text[])) as payload
+  select pg_notify(channel, payload)
+  from unnest(cast(:channels as text[]), cast(:payloads as text[])) as message(channel, payload)
 ) as told
 
 -- name: read_metrics
@@ -411,7 +441,7 @@ from reach cross join lateral unnest(array[begins_at, ends_at]) as moment
 -- Groups the jobs of the table by :part, a column, of args and meta by what :keys lead to within; the
 -- first :limit groups by their number of jobs. Each filter that is null lets everything pass; :since is for when they
 -- were inserted. How long the last attempt took is known of what has ended; how long it waited, of what
--- was ever run. Reads the whole table: for people and their reports.
+-- was ever run, but for what is due again since. Reads the whole table: for people and their reports.
 with chosen as materialized (
   select
     case cast(:part as text)
@@ -428,7 +458,9 @@ with chosen as materialized (
       when 'cancelled' then job.cancelled_at
       when 'discarded' then job.discarded_at
     end - job.attempted_at) as float8) as exec,
-    cast(extract(epoch from job.attempted_at - job.scheduled_at) as float8) as wait
+    case when job.attempted_at > job.scheduled_at - interval '1 second'
+      then cast(extract(epoch from job.attempted_at - job.scheduled_at) as float8)
+    end as wait
   from {prefix}.oban_jobs as job
   where (
       cast(:since as float8) is null
