@@ -263,3 +263,31 @@ async def test_a_read_that_takes_too_long_is_given_up_and_not_tried_again(
             await engine.execute(engine.within(engine.census(), 0.2))
         assert datetime.now(UTC) - began < timedelta(seconds=1)
     assert await engine.execute(engine.within(engine.census(), 5))
+
+
+async def test_the_last_runs_of_each_entry_are_found_at_once(engine: PostgresEngine) -> None:
+    def run(entry: str | None) -> Job:
+        return Job(worker="w", meta={} if entry is None else {"cron_name": entry}, args={"n": 1})
+
+    old = (await engine.execute(engine.insert([run("a")])))[0]
+    await engine.execute(engine.insert([run(None)] * 30))
+    made = await engine.execute(engine.insert([run("b"), run("a"), run("c"), run("b"), run("b")]))
+    ids = [job.id for job in made]
+    found = await engine.execute(engine.last_runs(["a", "b", "d"], [old.id or 0], 2, window=10))
+    assert {entry: [job.id for job in runs] for entry, runs in found.items()} == {
+        "a": [ids[1], old.id],
+        "b": [ids[4], ids[3]],
+    }
+
+
+@pytest.mark.parametrize("state", [None, *map(str, JobState)])
+async def test_what_came_later_is_on_no_page(
+    engine: PostgresEngine, jobs: list[Job], state: str | None
+) -> None:
+    up_to = jobs[250].id or 0
+    assert await engine.execute(engine.newest_id()) == jobs[-1].id
+    expected = [each for each in in_order(jobs, state) if each <= up_to]
+    for limit, window in SIZES:
+        wanted = JobSearch(state=state, up_to=up_to)
+        assert await walk(engine, wanted, limit, window) == expected
+    assert await engine.execute(engine.count_matching(wanted, 1_000)) == len(expected)

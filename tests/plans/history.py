@@ -19,11 +19,13 @@ QUEUES: Final = ("q0", "q1", "q2", "q3", "q4")
 #: Every queue gets as many.
 FILL: Final = """
 insert into oban_jobs (
-  state, queue, worker, attempt, max_attempts, attempted_by, scheduled_at, completed_at, args
+  state, queue, worker, attempt, max_attempts, attempted_by, scheduled_at, completed_at,
+  cancelled_at, discarded_at, args
 )
 select
   cast(state as oban_job_state), 'q' || n % 5, 'Worker', attempt, 20, attempted_by,
-  timezone('UTC', now()) + due, completed_at, jsonb_build_object('n', n)
+  timezone('UTC', now()) + due, completed_at, case when state = 'cancelled' then completed_at end,
+  case when state = 'discarded' then completed_at end, jsonb_build_object('n', n)
 from (
   select n, case when n % 10 < 8 then 'completed' when n % 10 = 8 then 'cancelled'
     else 'discarded' end as state,

@@ -13,7 +13,7 @@ from oban.engines.facts import MOST_AHEAD
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.session import PLAN_AGE
 from oban.engines.postgres.statements import PREPARED, PostgresOperation, Statement
-from oban.engines.values import Keep, Pulse, Report, Sighting
+from oban.engines.values import JobSearch, Keep, MetricFilter, Pulse, Report, Sighting
 from oban.job import Job
 from oban.limits import Partition, QueueLimits
 from oban.outcome import Ack, AttemptKey
@@ -132,6 +132,47 @@ def test_counting_for_metrics_reads_what_has_ended_since_and_no_more(
     assert "Seq Scan" not in {node["Node Type"] for node in counting.scans}, counting
     assert counting.compiled is False, counting
     assert counting.rows_read <= 1_000, counting
+
+
+#: A state whose jobs are browsed, the indexes that lead to them, and how many rows may be read.
+BROWSED: dict[str | None, tuple[set[str], int]] = {
+    None: ({"pkey"}, 100),
+    "available": ({"free", "lane", "exhausted", "pkey"}, 600),
+    "scheduled": ({"due", "pkey"}, 5_100),  # all of them: in their index are others as well
+    "retryable": ({"due"}, 5_100),
+    "executing": ({"running", "pkey"}, 600),
+    "suspended": ({"suspended"}, 10),
+    "completed": ({"completed", "pkey"}, 400),
+    "cancelled": ({"cancelled", "pkey"}, 400),
+    "discarded": ({"discarded", "pkey"}, 400),
+}
+
+
+@pytest.mark.parametrize("state", BROWSED)
+def test_a_page_of_a_state_is_read_by_its_index_in_its_order(
+    large: psycopg.Connection[Any], state: str | None
+) -> None:
+    """It is planned for what it is given: nothing of it is prepared."""
+    indexes, most_rows = BROWSED[state]
+    browsing = ENGINE.within(ENGINE.browse(JobSearch(state=state), 30), 10.0)
+    found = plans(large, browsing, "force_custom_plan")
+    scans = [node["Node Type"] for plan in found for node in plan.scans]
+    assert "Seq Scan" not in scans, found
+    assert {f"oban_jobs_{each}" for each in short(indexes)} <= set.union(
+        *(plan.indexes for plan in found)
+    ), found
+    assert sum(plan.rows_read for plan in found) <= most_rows, found
+
+
+def test_what_stands_beside_a_page_reads_few_jobs(large: psycopg.Connection[Any]) -> None:
+    runs = ENGINE.last_runs(["a"], [5], 24, window=1_000)
+    for building, most_rows in ((ENGINE.newest_id(), 1), (runs, 1_010)):
+        found = plans(large, building, "force_custom_plan")
+        assert "Seq Scan" not in [node["Node Type"] for plan in found for node in plan.scans], found
+        assert sum(plan.rows_read for plan in found) <= most_rows, found
+    newest = ENGINE.stats(["worker"], None, MetricFilter(), 10.0, newest=1_000)
+    (_, grouping) = plans(large, newest, "force_custom_plan")
+    assert grouping.rows_read <= 1_000, grouping
 
 
 def short(indexes: set[str]) -> set[str]:

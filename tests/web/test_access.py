@@ -6,7 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.routing import Route
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.web.conftest import Opening, Reader
 
@@ -14,6 +15,7 @@ from oban import Job, Oban
 from oban.engines.postgres import PostgresEngine
 from oban.errors import InvalidOption
 from oban.web import BasicAuth, Role, User, app
+from oban.web.guessing import Guesses
 
 USERS = {"ada": ("secret", "admin"), "olga": ("secret", "operate"), "rita": ("secret", "read")}
 
@@ -96,6 +98,68 @@ def test_users_without_a_password_or_a_known_role_are_refused(
         BasicAuth(users)
 
 
+async def test_who_guesses_waits_and_who_was_right_does_not(
+    open_dashboard: Opening, client: Oban
+) -> None:
+    made = app(client, auth=BasicAuth(USERS))
+
+    def from_(address: str) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(made, client=(address, 5000))
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    async with from_("10.0.0.7") as guesser, from_("10.0.0.8") as other:
+        assert (await guesser.get("/jobs", headers=basic("rita"))).status_code == 200
+        wrong = [await guesser.get("/jobs", headers=basic("ada", str(n))) for n in range(8)]
+        assert [each.status_code for each in wrong] == [401] * 6 + [429] * 2
+        assert int(wrong[-1].headers["retry-after"]) >= 1
+        assert "try again in" in wrong[-1].text
+        # Not even what is right is looked at, unless it was right before.
+        assert (await guesser.get("/jobs", headers=basic("ada"))).status_code == 429
+        assert (await guesser.get("/jobs", headers=basic("rita"))).status_code == 200
+        assert (await other.get("/jobs", headers=basic("ada"))).status_code == 200
+        assert (await guesser.get("/jobs")).status_code == 401
+
+
+def test_a_wait_grows_to_a_bound_and_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    guesses = Guesses(clock=lambda: now)
+    waits = []
+    for _ in range(20):
+        now += guesses.wait("a", "wrong")
+        guesses.were_wrong("a")
+        waits.append(guesses.wait("a", "wrong"))
+    assert waits[:8] == [0, 0, 0, 0, 0, 1, 2, 4]
+    assert max(waits) == waits[-1] == 60
+    assert guesses.wait("b", "wrong") == 0
+    now += 901
+    guesses.were_wrong("a")
+    assert guesses.wait("a", "wrong") == 0
+    monkeypatch.setattr("oban.web.guessing.MOST", 100)
+    for n in range(1_000):
+        guesses.were_wrong(str(n))
+        guesses.were_right(str(n))
+    assert len(guesses.missed) == len(guesses.right) == 100
+    assert b"999" not in guesses.right
+
+
+async def test_dashboards_of_one_host_take_no_others_cookie(client: Oban) -> None:
+    """A browser sends a cookie to all ports, and what is set for a path below it as well."""
+    job = await client.enqueue(Job(worker="app.Worker"))
+    host = Starlette(routes=[Mount("/oban", app(client)), Mount("/", app(client))])
+    transport = httpx.ASGITransport(host, client=("127.0.0.1", 5000))
+    async with Reader(transport=transport, base_url="http://localhost:4000") as reader:
+        await reader.open("/oban/jobs")
+        below = reader.token
+        await reader.open("/jobs")
+        assert reader.token != below
+        await reader.open("http://localhost:4001/jobs")
+        assert len({each.name for each in reader.cookies.jar}) == 3
+        reader.token = below
+        answer = await reader.act(f"/oban/jobs/{job.id}/cancel")
+        assert answer.status_code == 200
+        assert {each.path for each in reader.cookies.jar} == {"/", "/oban/"}
+
+
 async def test_a_function_says_who_asks(open_dashboard: Opening) -> None:
     async def who(request: Any) -> User | None:
         name = request.headers.get("x-user")
@@ -124,7 +188,7 @@ async def test_every_answer_forbids_what_no_page_of_ours_needs(reader: Reader) -
 def every_route() -> list[str]:
     """The paths of all routes, with something in the place of what varies."""
     given = {
-        "{id:int}": ["1"],
+        "{id}": ["1"],
         "{action}": ["cancel", "retry", "delete", "run", "clone", "edit", "bogus"],
         "{queue}": ["default"],
         "{command}": ["pause", "resume", "scale", "start", "stop", "reset", "bogus"],

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.running.support import eventually
-from tests.web.conftest import Reader
+from tests.web.conftest import Opening, Reader
 
 from oban import Job, Oban, worker
 from oban.engines.postgres import PostgresEngine
@@ -140,6 +140,12 @@ async def test_those_selected_are_acted_on_and_no_others(reader: Reader, client:
         {"q": "", "state": "bogus"},
         {"q": "color:red", "state": None},
         {"q": 'queue:"open', "state": None},
+        {"q": "queue:a\0", "state": None},
+        {"q": "queue:\ud800", "state": None},
+        {"q": "args.\ud800:1", "state": None},
+        {"q": "", "state": "\ud800"},
+        {"q": "", "state": None, "up_to": "7"},
+        {"q": "", "state": None, "up_to": 2**63},
         [],
     ],
 )
@@ -148,8 +154,9 @@ async def test_an_action_on_what_cannot_be_meant_is_refused(
 ) -> None:
     """A search that is not understood would find more than was meant."""
     job = await client.enqueue(Job(worker="app.A"))
-    answer = await reader.act("/bulk/delete", json=given)
+    answer = await reader.act("/bulk/delete", content=json.dumps(given))
     assert answer.status_code == 400
+    assert "note-error" in answer.text
     assert await state_of(client, job) == "available"
 
 
@@ -164,8 +171,9 @@ async def test_all_that_match_are_acted_on_page_by_page(
     await client.enqueue_many(
         Job(worker="app.A", queue="a" if n % 2 else "b", args={"n": n % 3}) for n in range(90)
     )
-    search = {"q": "queue:a args.n:1", "state": "available"}
-    assert (await reader.get("/count", params=search)).json() == {"count": 15, "is_more": False}
+    search: dict[str, Any] = {"q": "queue:a args.n:1", "state": "available"}
+    count = (await reader.get("/count", params=search)).json()
+    assert count == {"count": 15, "is_more": False, "up_to": count["up_to"]}
     answer = await reader.act("/bulk/cancel", json=search)
     steps = [json.loads(line) for line in answer.text.splitlines()]
     assert steps[-1] == {"done": 15, "of": 15, "is_over": True, "was": "cancelled", "error": None}
@@ -175,6 +183,39 @@ async def test_all_that_match_are_acted_on_page_by_page(
     assert (await reader.get("/count", params=left)).json()["count"] == 75
     again = await reader.act("/bulk/retry", json={"q": "", "state": "cancelled"})
     assert json.loads(again.text.splitlines()[-1])["done"] == 15
+
+
+async def test_jobs_that_come_after_the_count_are_left_alone_and_all_of_the_search_is_told(
+    open_dashboard: Opening, client: Oban, events: list[tuple[str, Any]]
+) -> None:
+    def some() -> list[Job]:
+        return [
+            Job(worker="app.A", queue="a", args={"n": n % 2}, tags=["x"], priority=3)
+            for n in range(6)
+        ]
+
+    async with open_dashboard(redact=["card"]) as reader:
+        q = "queue:a args.n:1 tag:x priority:3 worker:app.A since:2h app"
+        for state in ("available", None):
+            first = await client.enqueue_many(some())
+            count = (await reader.get("/count", params={"q": q, "state": state or ""})).json()
+            later = await client.enqueue_many(some())
+            search = {"q": q, "state": state, "up_to": count["up_to"]}
+            answer = await reader.act("/bulk/cancel", json=search)
+            assert json.loads(answer.text.splitlines()[-1])["done"] == 3
+            assert {await state_of(client, job) for job in first[1::2]} == {"cancelled"}
+            assert {await state_of(client, job) for job in later} == {"available"}
+            await reader.act("/bulk/delete", json={"q": "", "state": None})
+        answer = await reader.act("/bulk/cancel", json={"q": "id:1,2 node:n", "state": None})
+        assert answer.status_code == 200
+    told = [metadata["search"] for name, metadata in events if name == "oban.web.action"]
+    since = datetime.fromisoformat(told[0].pop("since"))
+    assert datetime.now(UTC) - since < timedelta(hours=3)
+    assert told[0] == {
+        "state": "available", "queue": "a", "args.n": "1", "tags": ("x",), "priority": 3,
+        "worker": "app.A", "worker_like": "app", "up_to": told[0]["up_to"],
+    }  # fmt: skip
+    assert (told[-1]["ids"], told[-1]["node"]) == ((1, 2), "n")
 
 
 async def test_a_queue_is_commanded(reader: Reader, client: Oban, engine: PostgresEngine) -> None:

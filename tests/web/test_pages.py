@@ -3,7 +3,9 @@
 import asyncio
 import html
 import json
+import random
 import re
+from typing import Any
 
 import httpx
 import psycopg
@@ -32,6 +34,19 @@ async def test_a_job_that_is_not_there_is_said_to_be_gone(reader: Reader) -> Non
     page = await reader.open("/jobs/42")
     assert page.status_code == 404
     assert "There is no job 42" in page.text
+
+
+async def test_an_id_that_no_job_can_have_is_that_of_no_job(reader: Reader) -> None:
+    for text in ("9" * 5_000, str(2**63), "x", "²"):
+        for path in ("", "/stack", "/edit", "/json"):
+            page = await reader.get(f"/jobs/{text}{path}")
+            assert page.status_code == 404
+            assert "There is no job" in page.text
+        for path in ("/cancel", "/clone", "/edit"):
+            answer = await reader.act(f"/jobs/{text}{path}", data={"queue": "x"})
+            assert answer.status_code == 404
+            assert "There is no job" in answer.text
+    assert (await reader.act("/cron/entry/bogus")).status_code == 404
 
 
 async def test_nothing_in_a_row_becomes_code(reader: Reader, client: Oban, oban_dsn: str) -> None:
@@ -99,6 +114,162 @@ async def test_a_row_of_somebody_else_breaks_no_page(
                 assert f"/jobs/{job.id}" in page.text or f'"id">{job.id}<' in page.text
 
 
+#: What nobody who tells of a queue would tell.
+FOREIGN = [
+    "[]",
+    '"text"',
+    '{"running": 7, "limit": "many", "memory": "12 MB", "paused": "no", "pid": []}',
+    '{"running": ["a", null], "running_count": -1, "waiting_count": "x", "loop_lag": "late"}',
+    '{"memory": 1e300, "limit": 1e300, "running_count": 1e15, "loop_lag": -1e300, "leader": 7}',
+    f'{{"limit": {"9" * 5_000}, "memory": {"9" * 400}}}',
+    '{"rate_limit": {"allowed": "x", "period": null}, "global_limit": {}, "version": {"a": 1}}',
+    '{"rate_limit": 3, "polling": [1], "shutdown_started_at": 7, "running_count": null}',
+]
+
+
+async def test_a_heartbeat_of_somebody_else_breaks_no_page(
+    reader: Reader, client: Oban, oban_dsn: str
+) -> None:
+    with psycopg.connect(direct(oban_dsn), autocommit=True) as connection:
+        for at, meta in enumerate(FOREIGN):
+            connection.execute(
+                "with told as (insert into oban_owners (uuid, name, node, queue, max_age) "
+                "values (gen_random_uuid(), 'Oban', %s, 'media', 60) returning uuid, name, node) "
+                "insert into oban_producers (uuid, name, node, queue, meta, started_at, updated_at)"
+                " select uuid, name, node, 'media', %s, 'infinity', now() from told",
+                [f"node-{at}", meta],
+            )
+        for updated_at in ("now", "infinity", "-infinity"):
+            connection.execute("update oban_producers set updated_at = %s", [updated_at])
+            for path in ("/nodes", "/queues"):
+                page = await reader.get(path)
+                assert page.status_code == 200, (path, page.text[-300:])
+                assert all(f"node-{at}" in page.text for at in range(len(FOREIGN)))
+    assert len(await client.list_queues()) == len(FOREIGN)
+
+
+async def test_many_queues_are_on_pages_and_found_by_name(reader: Reader, client: Oban) -> None:
+    await client.enqueue_many(Job(worker="app.A", queue=f"tenant-{n:03}") for n in range(120))
+
+    async def shown(path: str, **headers: str) -> tuple[list[str], str]:
+        page = (await reader.get(path, headers=headers)).text
+        looks = re.search(r'id="queues" hx-get="([^"]+)"', page)
+        return re.findall(r'data-queue="([^"]+)"', page), html.unescape(looks[1] if looks else "")
+
+    seen: list[str] = []
+    for number in range(3):
+        queues, again = await shown(f"/queues?page={number}")
+        # What looks again looks at what is shown.
+        assert (await shown(again, **{"hx-target": "queues"}))[0] == queues
+        seen += queues
+    assert seen == [f"tenant-{n:03}" for n in range(120)]
+    assert (await shown("/queues?page=99"))[0] == seen[100:]
+    assert (await shown("/queues?page=x"))[0] == seen[:50]
+    queues, again = await shown("/queues?q=TENANT-11")
+    assert queues == seen[110:]
+    assert (await shown(again))[0] == queues
+    assert "No queue has that" in (await reader.get("/queues?q=nowhere")).text
+
+
+async def test_arguments_of_megabytes_are_on_no_page(open_dashboard: Opening, client: Oban) -> None:
+    dice = random.Random(7)
+    large = {"text": "".join(dice.choices("0123456789abcdef", k=3_000_000)), "card": "4111"}
+    job = await client.enqueue(Job(worker="app.A", args=large))
+    # So even that it takes little room as it is stored.
+    await client.enqueue(Job(worker="app.A", args={"text": "a" * 300_000}))
+    await client.enqueue(Job(worker="app.A", args={"text": "a" * 200}))
+    async with open_dashboard(redact=["card"]) as reader:
+        page = (await reader.open()).text
+        assert page.count("on the page of the job)") == 2
+        assert "MB, on the page" in page
+        assert "aaaaaaaa" in page
+        assert len(page) < 60_000
+        page = (await reader.get(f"/jobs/{job.id}")).text
+        assert "the first 50,000 of 3,000," in page
+        assert len(page) < 100_000
+        whole = (await reader.get(f"/jobs/{job.id}/json")).json()
+        assert whole["args"] == {**large, "card": "(redacted)"}
+        assert (whole["id"], whole["worker"], whole["state"]) == (job.id, "app.A", "available")
+        form = (await reader.get(f"/jobs/{job.id}/edit")).text
+        assert "very long" in form
+        assert len(form) < 10_000
+
+
+async def test_jobs_are_counted_by_groups_among_the_newest(
+    reader: Reader, client: Oban, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.enqueue_many(Job(worker=f"app.W{n // 10}") for n in range(20))
+    monkeypatch.setattr("oban.web.pages.metrics.NEWEST", 12)
+    page = (await reader.get("/stats?by=worker")).text
+    assert re.findall(r"<td>(app\.W\d)</td><td[^>]*>(\d+)</td>", page) == [
+        ("app.W1", "10"),
+        ("app.W0", "2"),
+    ]
+    assert "Of the newest 12 jobs: 12 counted" in page
+    page = (await reader.get("/stats?by=worker&of=all")).text
+    assert "Of all jobs in the table: 20 counted" in page
+    monkeypatch.setattr("oban.web.pages.metrics.ALL_PATIENCE", 0.001)
+    await client.enqueue_many(Job(worker="app.W") for _ in range(5_000))
+    answer = await reader.get("/stats?by=args.n&of=all", headers={"hx-request": "true"})
+    assert answer.status_code == 503
+    assert "note-error" in answer.text
+
+
+async def test_a_chart_of_what_has_not_ended_says_so(reader: Reader) -> None:
+    told = await reader.get("/series?state=available")
+    assert told.status_code == 400
+    assert "in which no job has ended" in told.text
+    assert (await reader.get("/series?state=completed")).status_code == 200
+    assert (await reader.get("/series?state=retryable&measure=exec")).status_code == 200
+
+
+async def test_what_a_page_loads_is_kept_until_it_is_another(reader: Reader) -> None:
+    page = (await reader.get("/jobs")).text
+    paths = set(re.findall(r'(?:src|href)="(/static/[^"#]+)', page))
+    assert len(paths) >= 8
+    for path in paths:
+        answer = await reader.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "private, max-age=31536000, immutable", path
+        assert "set-cookie" not in answer.headers
+    for path in ("/static/oban.js", "/static/oban.js?v=other"):
+        answer = await reader.get(path)
+        assert answer.headers["cache-control"] == "private, no-cache"
+        same = {"if-none-match": answer.headers["etag"]}
+        assert (await reader.get(path, headers=same)).status_code == 304
+    assert (await reader.get("/jobs")).headers["cache-control"] == "no-store"
+
+
+async def test_only_so_many_pages_are_told_when_to_look(
+    client: Oban, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oban.web.live.MOST_LISTENERS", 1)
+    dashboard = app(client)
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        begun.set()
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/live", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 5000), "http_version": "1.1",
+    }  # fmt: skip
+    transport = httpx.ASGITransport(dashboard, client=("127.0.0.1", 5000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as reader:
+        listening = asyncio.create_task(dashboard(scope, receive, send))
+        await begun.wait()
+        answer = await reader.get("/live")
+        assert answer.status_code == 503
+        assert "asks again by itself" in answer.text
+        gone.set()
+        await listening
+    assert dashboard.state.dashboard.listener_count == 0
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -140,6 +311,7 @@ async def test_a_search_finds_what_it_says(
         ("args:1", "names no value"),
         ('queue:"open', "a quote is not closed"),
         ("queue:", "is given nothing"),
+        ("queue:a\0b", "holds a NUL character"),
     ],
 )
 async def test_a_word_that_means_nothing_is_told_and_the_page_stays(
@@ -258,7 +430,20 @@ async def test_pages_follow_each_other_through_all_jobs_once(
 
 
 @pytest.mark.parametrize(
-    "after", ["[true,null,null]", "[1,2]", "{}", "[" * 20_000, '["1",null,null]', "nonsense"]
+    "after",
+    [
+        "[true,null,null]",
+        "[1,2]",
+        "{}",
+        "[" * 20_000,
+        '["1",null,null]',
+        f"[{2**63},null,null]",
+        f"[{'9' * 5_000},null,null]",
+        '[1,"x",1]',
+        '[1,"\\u0000",1]',
+        f'[1,"2026-01-01 00:00:00",{2**31}]',
+        "nonsense",
+    ],
 )
 async def test_a_page_that_begins_nowhere_is_the_first(
     reader: Reader, client: Oban, after: str
@@ -266,8 +451,7 @@ async def test_a_page_that_begins_nowhere_is_the_first(
     job = await client.enqueue(Job(worker="app.Worker"))
     page = await reader.get("/jobs", params={"after": after})
     assert page.status_code == 200
-    if after != "[true,null,null]":  # that is 1, and there is none before it
-        assert f'data-id="{job.id}"' in page.text
+    assert f'data-id="{job.id}"' in page.text
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,19 @@ class Engine(Protocol):
         """
         ...
 
+    def newest_id(self) -> Operation[int]:
+        """The greatest id of all jobs: what comes later has a greater one. Zero without any."""
+        ...
+
+    def last_runs(
+        self, entries: Sequence[str], known: Sequence[int], limit: int, window: int = ...
+    ) -> Operation[dict[str, list[Job]]]:
+        """The last `limit` jobs of each cron entry, the newest first, as a list shows them.
+
+        Among the `window` newest jobs and those that are `known`, however old these are.
+        """
+        ...
+
     def browse_ids(
         self, wanted: JobSearch, limit: int, cursor: Cursor | None = None, window: int = ...
     ) -> Operation[tuple[list[int], Cursor | None]]:
@@ -206,12 +219,17 @@ class Engine(Protocol):
         ...
 
     def stats(
-        self, path: Sequence[str], since: float | None, wanted: MetricFilter, patience: float
+        self,
+        path: Sequence[str],
+        since: float | None,
+        wanted: MetricFilter,
+        patience: float,
+        newest: int | None = None,
     ) -> Operation[list[Stat]]:
         """The jobs of the table by what `path` leads to; of these the groups with most jobs.
 
-        Of those inserted within `since` seconds, or all. Reads every job: raises `TooSlow` when
-        that takes longer than `patience` seconds.
+        Of those inserted within `since` seconds, or all. Reads every job, or so many of the
+        `newest`: raises `TooSlow` when that takes longer than `patience` seconds.
         """
         ...
 

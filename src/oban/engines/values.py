@@ -136,14 +136,23 @@ class JobSearch:
     paths: Sequence[PathValue] = ()
     #: Something has happened to the job since then.
     since: datetime | None = None
+    #: No greater id: jobs that came later are left alone.
+    up_to: int | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Whether every job of the state, and of the queue if one is named, matches."""
-        return replace(self, state=None, queue=None) == EVERY_JOB
+        """Whether every job of the state, and of the queue if one is named, matches.
+
+        But for those that came later, which are few.
+        """
+        return replace(self, state=None, queue=None, up_to=None) == EVERY_JOB
 
 
 EVERY_JOB: Final = JobSearch()
+
+
+#: Under this key of `Job.extra` stands how large arguments are that were not read.
+ARGS_BYTES: Final = "args_bytes"
 
 
 class Cursor(NamedTuple):
@@ -156,6 +165,11 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
+    """Jobs as a list shows them: without meta and errors, and without arguments that are large.
+
+    How many bytes those take stands in `extra` under `ARGS_BYTES`.
+    """
+
     jobs: Sequence[Job]
     #: Where the next page begins, None where there is none.
     next: Cursor | None

@@ -65,7 +65,10 @@ def queue_rows(
     for info in infos:
         found[info.queue].infos.append(info)
     for command in commands:
-        for row in found.values():
-            if command.queue in (row.name, EVERY):
-                row.commands.append(command)
+        if command.queue == EVERY:
+            concerned = list(found.values())
+        else:
+            concerned = [found[command.queue]] if command.queue in found else []
+        for row in concerned:
+            row.commands.append(command)
     return found

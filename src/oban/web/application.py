@@ -2,8 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Final
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from oban.errors import InvalidJob, InvalidOption, ObanError
 from oban.oban import Oban
@@ -19,9 +19,8 @@ from oban.web.access import Auth, only_here
 from oban.web.dashboard import Dashboard
 from oban.web.guard import Guard
 from oban.web.live import live
+from oban.web.looks import STATIC, version
 from oban.web.pages import bulk, cron, exports, job, jobs, metrics, nodes, queues
-
-STATIC: Final = Path(__file__).parent / "static"
 
 
 def app(
@@ -63,7 +62,7 @@ def app(
             *metrics.routes,
             *exports.routes,
             Route("/live", live),
-            Mount("/static", StaticFiles(directory=STATIC), name="static"),
+            Mount("/static", Static(directory=STATIC), name="static"),
         ],
         middleware=[Middleware(Guard, auth=auth or only_here)],
         exception_handlers={
@@ -76,6 +75,18 @@ def app(
     )
     made.state.dashboard = dashboard
     return made
+
+
+class Static(StaticFiles):
+    """Files that a browser keeps: their address tells their version, and changes with it."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        asked = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        is_this = asked.get("v") == [version()]
+        kept = "private, max-age=31536000, immutable" if is_this else "private, no-cache"
+        response.headers["cache-control"] = kept
+        return response
 
 
 async def failed(request: Request, error: Exception) -> Response:

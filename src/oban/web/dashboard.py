@@ -11,15 +11,17 @@ from starlette.responses import HTMLResponse, Response
 
 from oban import telemetry
 from oban.engines.base import Operation
-from oban.engines.values import MetricFilter, PathValue
+from oban.engines.values import ARGS_BYTES, PathValue
 from oban.errors import DatabaseUnavailable, InvalidOption
 from oban.integrations.figures import Watch
+from oban.job import Job
 from oban.looking.census import CensusTaker
 from oban.metrics import Scale, Series, clean_dimension
 from oban.oban import Oban
+from oban.reading import clean_filter
 from oban.vault import is_sealed
 from oban.web.access import Role, User
-from oban.web.looks import environment
+from oban.web.looks import brief, bytes_text, environment
 
 T = TypeVar("T")
 
@@ -44,6 +46,8 @@ class Dashboard:
         self.read_only = read_only
         self.redact = frozenset(redact)
         self.refresh = refresh
+        #: Pages that are told when to look again.
+        self.listener_count = 0
         self.census = CensusTaker(oban.engine, self.read)
         #: What programs are told of the queues.
         self.watch = Watch(oban.engine)
@@ -81,7 +85,7 @@ class Dashboard:
         state: str | None = None,
     ) -> list[Series]:
         """As `Oban.metrics`, within the time that a read may take."""
-        wanted = MetricFilter(queue, worker, node, state, limit)
+        wanted = clean_filter(queue, worker, node, state, limit)
         operation = self.oban.engine.metrics(clean_dimension(by), Scale.of(since, step), wanted)
         return await self.read(operation)
 
@@ -147,6 +151,13 @@ class Dashboard:
             else (self.shown(args))
         )
 
+    def glance(self, job: Job) -> str:
+        """The arguments of a job in a list, on one line."""
+        size = job.extra.get(ARGS_BYTES)
+        if size is not None:
+            return f"({bytes_text(size)}, on the page of the job)"
+        return brief(self.args(job.args))
+
     def page(
         self, request: Request, template: str, *, status: int = 200, **context: Any
     ) -> Response:
@@ -164,6 +175,7 @@ class Dashboard:
             name=self.oban.name,
             show=self.shown,
             show_args=self.args,
+            glance=self.glance,
             **context,
         )
         return HTMLResponse(text, status)

@@ -1,7 +1,7 @@
-"""What a request gives: its form, or its JSON, no more of it than a page of ours would send."""
+"""What a request gives: an id, a form or JSON, no more of it than a page of ours would send."""
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 #: Bytes of a request: the arguments of a job that is edited, and what stands around them.
 MOST_BYTES: Final = 8_000_000
+MOST_ID: Final = 2**63 - 1
 
 
 async def body_of(request: Request) -> bytes:
@@ -29,9 +30,23 @@ async def form_of(request: Request) -> dict[str, str]:
         raise HTTPException(400, "the form is not valid UTF-8") from None
 
 
+def id_of(request: Request) -> int:
+    """The id in the address. Raises HTTPException for one that no job can have."""
+    text = request.path_params["id"]
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= MOST_ID):
+        raise HTTPException(
+            404, f"There is no job {text:.40}: an id is a number, {MOST_ID} at most."
+        )
+    return int(text)
+
+
 def json_of(text: str | bytes) -> Any:
     """Raises ValueError for what is no JSON, or is nested too deep to be read."""
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def is_id(given: object) -> TypeGuard[int]:
+    return isinstance(given, int) and not isinstance(given, bool) and 0 < given <= MOST_ID

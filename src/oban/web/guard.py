@@ -1,7 +1,9 @@
 """What every request passes: who asks, whether a page of ours sent it, what a browser may do."""
 
 import hmac
+import math
 import secrets
+from hashlib import sha256
 from http.cookies import SimpleCookie
 from typing import Final
 
@@ -11,7 +13,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from oban.web.access import Auth, BasicAuth, only_here, user_of
+from oban.web.access import Auth, BasicAuth, User, only_here, user_of
+from oban.web.guessing import Guesses
 
 COOKIE: Final = "oban_csrf"
 HEADER: Final = "x-csrf-token"
@@ -45,6 +48,7 @@ class Guard:
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
         self.app = app
         self.auth = auth
+        self.guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -54,13 +58,16 @@ class Guard:
             await self.app(scope, receive, send)
             return
         asker = HTTPConnection(scope)
-        user = await user_of(self.auth, asker)
-        token = token_of(asker)
+        # A route that is found changes the scope: what is below a mount has another root.
+        path = f"{scope.get('root_path', '')}/"
+        user, wait = await self.ask(asker)
+        name = cookie_name(asker)
+        token = token_of(asker, name)
         fresh = token is None
         token = token or secrets.token_urlsafe(32)
         answer: ASGIApp = self.app
         if user is None:
-            answer = self.turned_away()
+            answer = hurried(wait) if wait else self.turned_away()
         elif scope["method"] not in SAFE and (reason := forged(asker, token, fresh=fresh)):
             answer = HTMLResponse(NOTE.format(reason), 403, NOTED)
         # Not in the state itself, which the application around this one has as well.
@@ -69,14 +76,29 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("cache-control", "no-store")
-                if fresh and user is not None:
-                    headers.append("set-cookie", cookie(scope, token))
+                headers.update(HEADERS)
+                if "cache-control" not in headers:  # a page: what may be kept sets no cookie
+                    headers["cache-control"] = "no-store"
+                    if fresh and user is not None:
+                        headers.append("set-cookie", cookie(scope, path, name, token))
             await send(message)
 
         await answer(scope, receive, send_guarded)
+
+    async def ask(self, asker: HTTPConnection) -> tuple[User | None, float]:
+        """Who it is; or how long whoever has guessed too often is not even asked."""
+        credentials = asker.headers.get("authorization")
+        if credentials is None or not isinstance(self.auth, BasicAuth):
+            return await user_of(self.auth, asker), 0.0
+        address = asker.client.host if asker.client else ""
+        if wait := self.guesses.wait(address, credentials):
+            return None, wait
+        user = await user_of(self.auth, asker)
+        if user is None:
+            self.guesses.were_wrong(address)
+        else:
+            self.guesses.were_right(credentials)
+        return user, 0.0
 
     def turned_away(self) -> Response:
         if isinstance(self.auth, BasicAuth):
@@ -85,8 +107,23 @@ class Guard:
         return PlainTextResponse(NOBODY if self.auth is only_here else "Not for you.\n", 403)
 
 
-def token_of(asker: HTTPConnection) -> str | None:
-    found = asker.cookies.get(COOKIE)
+def hurried(wait: float) -> Response:
+    seconds = math.ceil(wait)
+    told = f"Too many wrong passwords came from your address: try again in {seconds} s.\n"
+    return PlainTextResponse(told, 429, {"retry-after": str(seconds)})
+
+
+def cookie_name(asker: HTTPConnection) -> str:
+    """Another for each dashboard of a host: a browser sends a cookie to every port of it.
+
+    And, of two dashboards of which one is mounted below the other's path, those of both to one.
+    """
+    place = f"{asker.headers.get('host', '')}{asker.scope.get('root_path', '')}"
+    return f"{COOKIE}_{sha256(place.encode()).hexdigest()[:8]}"
+
+
+def token_of(asker: HTTPConnection, name: str) -> str | None:
+    found = asker.cookies.get(name)
     return found if found and len(found) == 43 else None
 
 
@@ -103,11 +140,11 @@ def forged(asker: HTTPConnection, token: str, *, fresh: bool) -> str | None:
     return None
 
 
-def cookie(scope: Scope, token: str) -> str:
-    made: SimpleCookie = SimpleCookie({COOKIE: token})
-    made[COOKIE]["path"] = f"{scope.get('root_path', '')}/"
-    made[COOKIE]["httponly"] = True
-    made[COOKIE]["samesite"] = "Strict"
+def cookie(scope: Scope, path: str, name: str, token: str) -> str:
+    made: SimpleCookie = SimpleCookie({name: token})
+    made[name]["path"] = path
+    made[name]["httponly"] = True
+    made[name]["samesite"] = "Strict"
     if scope.get("scheme") == "https":
-        made[COOKIE]["secure"] = True
-    return made[COOKIE].OutputString()
+        made[name]["secure"] = True
+    return made[name].OutputString()

@@ -6,25 +6,50 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from sse_starlette.sse import EventSourceResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from oban.web.dashboard import Dashboard, dashboard_of
 
 #: Seconds between two looks, at least and at most.
 LEAST: Final = 0.5
 MOST: Final = 3_600.0
 USUAL: Final = 2.0
+#: Pages that one dashboard tells when to look; those beyond ask by themselves.
+MOST_LISTENERS: Final = 200
+
+
+class Ticks(EventSourceResponse):
+    """Counts who listens, for as long as it is answered."""
+
+    def __init__(self, dashboard: Dashboard, interval: float) -> None:
+        super().__init__(ticks(interval), ping=15)
+        self.dashboard = dashboard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.dashboard.listener_count += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.dashboard.listener_count -= 1
 
 
 async def live(request: Request) -> Response:
     """Server-sent events, one every so many seconds, as long as somebody listens."""
-    interval = interval_of(request.query_params.get("every", ""))
+    dashboard = dashboard_of(request)
+    if dashboard.listener_count >= MOST_LISTENERS:
+        raise HTTPException(
+            503, f"{MOST_LISTENERS} pages listen already: this one asks again by itself"
+        )
+    return Ticks(dashboard, interval_of(request.query_params.get("every", "")))
 
-    async def ticks() -> AsyncIterator[dict[str, str]]:
-        while True:
-            await asyncio.sleep(interval)
-            yield {"event": "look", "data": ""}
 
-    return EventSourceResponse(ticks(), ping=15)
+async def ticks(interval: float) -> AsyncIterator[dict[str, str]]:
+    while True:
+        await asyncio.sleep(interval)
+        yield {"event": "look", "data": ""}
 
 
 def interval_of(text: str) -> float:

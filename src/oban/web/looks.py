@@ -3,6 +3,9 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -12,6 +15,8 @@ from oban.phrases import moment_text, span_text
 from oban.states import JobState
 from oban.web.query import quoted
 
+#: What a page loads beside itself.
+STATIC: Final = Path(__file__).parent / "static"
 #: States in the order of a job's life, each with the sign that tells it without its colour.
 SIGNS: Final[Mapping[str, str]] = {
     JobState.AVAILABLE: "queue",
@@ -25,6 +30,17 @@ SIGNS: Final[Mapping[str, str]] = {
 }
 #: Characters of a text that a cell holds.
 CELL: Final = 160
+#: Characters of a text that a page holds.
+PAGE: Final = 50_000
+
+
+@cache
+def version() -> str:
+    """Of the files that a page loads: another where one of them is another."""
+    digest = sha256()
+    for path in sorted(STATIC.iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def environment() -> Environment:
@@ -43,10 +59,11 @@ def environment() -> Environment:
         moment=moment_text,
         pretty=pretty,
         brief=brief,
+        bounded=bounded,
         stem=stem,
         word=quoted,
     )
-    made.globals.update(signs=SIGNS)
+    made.globals.update(signs=SIGNS, version=version())
     return made
 
 
@@ -64,6 +81,23 @@ def short(number: float) -> str:
         if number >= size * 0.9995 or unit == "k"
     )
     return f"{scaled:.1f}{unit}" if scaled < 99.95 else f"{scaled:.0f}{unit}"
+
+
+def bytes_text(size: float) -> str:
+    """`900 B`, `12 kB`, `3.4 MB`."""
+    if size < 1_000:
+        return f"{size:.0f} B"
+    return f"{size / 1e3:.0f} kB" if size < 999_500 else f"{size / 1e6:.1f} MB"
+
+
+def bounded(text: str) -> str:
+    """What a page holds of a text."""
+    if len(text) <= PAGE:
+        return text
+    return (
+        f"{text[:PAGE]}…\n\n"
+        f"These are the first {PAGE:,} of {len(text):,} characters; the job as JSON has all."
+    )
 
 
 def ago(at: datetime | None) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oban.engines.values import JobSearch, PathValue
+from oban.fields import clean_text
 from oban.states import JobState
 
 STATES: Final = frozenset(map(str, JobState))
@@ -54,6 +55,7 @@ def parse(text: str, state: str | None) -> Query:
 
 
 def read(word: str, so_far: JobSearch) -> dict[str, Any]:
+    clean_text("the search", word)
     name, colon, value = word.partition(":")
     if not colon:
         if re.fullmatch(r"#?\d{1,18}", word):

@@ -104,7 +104,12 @@ class MetricVerbs(Verbs):
         )
 
     def stats(
-        self, path: Sequence[str], since: float | None, wanted: MetricFilter, patience: float
+        self,
+        path: Sequence[str],
+        since: float | None,
+        wanted: MetricFilter,
+        patience: float,
+        newest: int | None = None,
     ) -> PostgresOperation[list[Stat]]:
         part, *keys = path
 
@@ -120,6 +125,7 @@ class MetricVerbs(Verbs):
                 node=wanted.node,
                 state=wanted.state,
                 limit=wanted.limit,
+                newest=newest,
             )
             return [read_stat(row) for row in rows]
 

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from oban.engines.postgres.rows import moment
+from oban.engines.postgres.rows import moment, read_json
 from oban.engines.postgres.runs import key_rows
 from oban.engines.postgres.statements import PostgresOperation, Rows, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
+from oban.engines.told import read_told
 from oban.engines.values import (
     EVERY,
     Aspect,
@@ -286,13 +287,11 @@ def read_rescued(rows: Rows) -> list[Rescued]:
 
 def read_producer(row: Sequence[Any]) -> KnownProducer:
     uuid, name, node, queue, started_at, running_count, meta, beat_age, max_age = row
-    told = json.loads(meta) if meta else {}
     return KnownProducer(
         identity=ProducerIdentity(uuid, name, node, queue),
         started_at=moment(started_at),
         running_count=running_count,
-        # Another package may write the table too.
-        meta=told if isinstance(told, dict) else {},
+        meta=read_told(read_json("meta", meta, {}, [])),
         beat_age=beat_age,
         max_age=max_age,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from oban.engines.values import ProducerIdentity
+from oban.engines.values import ARGS_BYTES, ProducerIdentity
 from oban.job import Job
 from oban.states import JobState
 
@@ -55,8 +55,20 @@ CLAIMED_COLUMNS: Final = (
     *(f"date_part('epoch', job.{name})" for name in MOMENTS),
 )
 
+#: Of a job in a list: `given.args` is null where they are too large to be read, nothing is read of
+#: meta and errors.
+GLANCE_COLUMNS: Final = tuple(
+    {
+        "cast(job.args as text)": "given.args",
+        "cast(job.meta as text)": "null",
+        "cast(to_jsonb(job.errors) as text)": "null",
+    }.get(each, each if "(" in each else f"job.{each}")
+    for each in COLUMNS
+)
+
 #: What a statement may write in braces.
 COLUMN_LISTS: Final = {
+    "glance_columns": ", ".join(GLANCE_COLUMNS),
     "job_columns": ", ".join(each if "(" in each else f"job.{each}" for each in COLUMNS),
     "claimed_columns": ", ".join(
         each if "(" in each else f"job.{each}" for each in CLAIMED_COLUMNS
@@ -98,6 +110,14 @@ def read_job(row: Sequence[Any]) -> Job:
     )
     if trouble:
         job.extra[UNREADABLE] = "; ".join(trouble)
+    return job
+
+
+def read_glance(row: Sequence[Any]) -> Job:
+    """Read the columns of `{glance_columns}`, and behind them how many bytes the arguments take."""
+    job = read_job(row)
+    if row[COLUMNS.index("cast(job.args as text)")] is None and row[-1] is not None:
+        job.extra[ARGS_BYTES] = row[-1]
     return job
 
 

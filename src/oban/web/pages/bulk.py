@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -13,8 +14,8 @@ from oban.engines.values import JobSearch
 from oban.errors import ObanError, TooSlow
 from oban.web.access import User
 from oban.web.acting import ACTIONS, Action
-from oban.web.dashboard import Dashboard, dashboard_of
-from oban.web.given import body_of, json_of
+from oban.web.dashboard import HIDDEN, Dashboard, dashboard_of
+from oban.web.given import body_of, is_id, json_of
 from oban.web.query import parse
 
 #: Ids in one statement.
@@ -26,15 +27,18 @@ MOST_COUNTED: Final = 1_000_000
 
 
 async def count(request: Request) -> Response:
-    """How many jobs an action on all that match would be for."""
+    """How many jobs an action on all that match would be for, and up to which id they are."""
     dashboard = dashboard_of(request)
-    search = searched(dashboard, request.query_params)
     engine = dashboard.oban.engine
+    search = searched(dashboard, request.query_params)
+    up_to = await dashboard.read(engine.newest_id())
+    counting = engine.count_matching(replace(search, up_to=up_to), MOST_COUNTED + 1)
     try:
-        found = await dashboard.read(engine.count_matching(search, MOST_COUNTED + 1))
+        found = await dashboard.read(counting)
     except TooSlow:
-        return JSONResponse({"count": None, "is_more": True})
-    return JSONResponse({"count": min(found, MOST_COUNTED), "is_more": found > MOST_COUNTED})
+        return JSONResponse({"count": None, "is_more": True, "up_to": up_to})
+    count, is_more = min(found, MOST_COUNTED), found > MOST_COUNTED
+    return JSONResponse({"count": count, "is_more": is_more, "up_to": up_to})
 
 
 async def act(request: Request) -> Response:
@@ -55,16 +59,17 @@ async def act(request: Request) -> Response:
             dashboard.tell(user, name, ids=ids, count=done)
             return JSONResponse({"done": done, "of": len(ids), "is_over": True, "was": action.done})
         case {"q": str(), "state": str() | None}:
-            search = searched(dashboard, given)
+            up_to = given.get("up_to")
+            if up_to is None:
+                up_to = await dashboard.read(dashboard.oban.engine.newest_id())
+            elif up_to != 0 and not is_id(up_to):
+                raise HTTPException(400, f"up_to is {up_to!r:.40}; it is what a count has told")
+            search = replace(searched(dashboard, given), up_to=up_to)
             steps = act_on_all(dashboard, user, name, action, search)
             return StreamingResponse(steps, media_type="application/x-ndjson")
     raise HTTPException(
         400, f"give ids, a list of up to {MOST_SELECTED} of them, or q and state of a search"
     )
-
-
-def is_id(given: object) -> bool:
-    return isinstance(given, int) and not isinstance(given, bool) and 0 < given < 2**63
 
 
 def searched(dashboard: Dashboard, given: Any) -> JobSearch:
@@ -102,9 +107,23 @@ async def act_on_all(
     except ObanError as failure:
         error = str(failure)
     finally:
-        found = {"queue": search.queue, "state": search.state, "worker": search.worker}
-        dashboard.tell(user, name, search=found, count=done)
+        dashboard.tell(user, name, search=told_search(dashboard, search), count=done)
     yield line(done=done, of=seen, is_over=True, was=action.done, error=error)
+
+
+def told_search(dashboard: Dashboard, search: JobSearch) -> dict[str, Any]:
+    """All that a search asks for, by name; not the values of what is not shown."""
+    told = {
+        field.name: getattr(search, field.name)
+        for field in fields(search)
+        if field.name not in ("paths", "since", "up_to")
+        and getattr(search, field.name) not in (None, ())
+    }
+    for path in search.paths:
+        told[".".join((path.field, *path.keys))] = HIDDEN if dashboard.hides(path) else path.text
+    if search.since is not None:
+        told["since"] = search.since.isoformat()
+    return {"state": search.state, **told, "up_to": search.up_to}
 
 
 def line(**told: object) -> bytes:

@@ -21,12 +21,25 @@ from oban.states import FINAL, JobState
 from oban.web.access import Role
 from oban.web.acting import ACTIONS
 from oban.web.dashboard import RECORDED, Dashboard, dashboard_of
-from oban.web.given import form_of, json_of
+from oban.web.given import form_of, id_of, json_of
+from oban.web.looks import pretty
 
 #: Seconds that a page waits for a stack, and for each look for it.
 PATIENCE: Final = 2.0
 #: Runs of the same worker beside a job.
 NEIGHBOURS: Final = 40
+#: Characters of a field that can be edited.
+MOST_EDITED: Final = 1_000_000
+#: Things that have happened to a job: a row of somebody else may tell of thousands.
+MOST_EVENTS: Final = 100
+#: What of a job is told as it is, and when something has happened to it.
+WHOLE: Final = (
+    "id", "state", "worker", "queue", "priority", "attempt", "max_attempts", "tags",
+    "attempted_by", "errors",
+)  # fmt: skip
+MOMENTS: Final = (
+    "inserted_at", "scheduled_at", "attempted_at", "completed_at", "cancelled_at", "discarded_at"
+)  # fmt: skip
 #: What of a job a clone takes over.
 CLONED: Final = ("worker", "queue", "priority", "max_attempts", "tags", "args")
 
@@ -56,6 +69,7 @@ async def index(request: Request) -> Response:
         job=job,
         causes=explanation.causes,
         events=events(job),
+        most_events=MOST_EVENTS,
         times=times(job),
         meta=without_record(job),
         recorded=recorded(job),
@@ -65,9 +79,21 @@ async def index(request: Request) -> Response:
     )
 
 
+async def whole(request: Request) -> Response:
+    """All that its row holds and that may be seen, however long."""
+    dashboard = dashboard_of(request)
+    job = (await explained(dashboard, request)).job
+    shown: dict[str, Any] = {name: getattr(job, name) for name in WHOLE}
+    shown |= {name: at.isoformat() for name in MOMENTS if (at := getattr(job, name))}
+    shown |= {"args": dashboard.args(job.args), "meta": dashboard.shown(without_record(job))}
+    if record := recorded(job):
+        shown["recorded"] = dashboard.shown(record[0])
+    return Response(pretty(shown), media_type="application/json")
+
+
 async def explained(dashboard: Dashboard, request: Request) -> Explanation:
     """The job, and why it does not run or ended as it did."""
-    job_id = request.path_params["id"]
+    job_id = id_of(request)
     facts = await dashboard.read(dashboard.oban.engine.explain(job_id))
     if facts is None:
         raise HTTPException(
@@ -160,6 +186,7 @@ def edited_text(dashboard: Dashboard, job: Job) -> dict[str, str]:
         value = getattr(job, name)
         if dashboard.args(value) != value:
             del texts[name]
+    texts = {name: text for name, text in texts.items() if len(text) <= MOST_EDITED}
     if dashboard.redact and without_record(job) != job.meta:  # encoded, and with all that is in it
         texts.pop("meta", None)
     return texts
@@ -168,7 +195,7 @@ def edited_text(dashboard: Dashboard, job: Job) -> dict[str, str]:
 async def stack(request: Request) -> Response:
     """Where its code is just now."""
     dashboard = dashboard_of(request)
-    asked = dashboard.oban.job_stack(request.path_params["id"], patience=PATIENCE)
+    asked = dashboard.oban.job_stack(id_of(request), patience=PATIENCE)
     told = await dashboard.soon(asked, 2 * PATIENCE)
     return dashboard.page(request, "_stack.html", title="Stack", told=told)
 
@@ -176,11 +203,12 @@ async def stack(request: Request) -> Response:
 async def act(request: Request) -> Response:
     """Cancel, retry or delete it; `run` makes it available now."""
     dashboard = dashboard_of(request)
-    name, job_id = request.path_params["action"], request.path_params["id"]
+    name = request.path_params["action"]
     action = ACTIONS.get("retry" if name == "run" else name)
     if action is None:
         raise HTTPException(404, f"there is no action {name!r:.40}")
     user = dashboard.require(request, action.role)
+    job_id = id_of(request)
     done = await action.act(dashboard.oban, [job_id])
     dashboard.tell(user, name, ids=[job_id], count=done)
     if not done:
@@ -222,7 +250,7 @@ async def edit(request: Request) -> Response:
     dashboard = dashboard_of(request)
     user = dashboard.require(request, Role.ADMIN)
     fields = {name: text.replace("\r\n", "\n") for name, text in (await form_of(request)).items()}
-    job_id = request.path_params["id"]
+    job_id = id_of(request)
     changes: dict[str, Any] = {}
 
     def changed(job: Job) -> Mapping[str, Any]:
@@ -274,10 +302,11 @@ def read_field(name: str, text: str) -> Any:
 
 
 routes: Final = [
-    Route("/jobs/{id:int}", index, name="job"),
-    Route("/jobs/{id:int}/stack", stack),
-    Route("/jobs/{id:int}/clone", clone, methods=["POST"]),
-    Route("/jobs/{id:int}/edit", form),
-    Route("/jobs/{id:int}/edit", edit, methods=["POST"]),
-    Route("/jobs/{id:int}/{action}", act, methods=["POST"]),
+    Route("/jobs/{id}", index, name="job"),
+    Route("/jobs/{id}/json", whole),
+    Route("/jobs/{id}/stack", stack),
+    Route("/jobs/{id}/clone", clone, methods=["POST"]),
+    Route("/jobs/{id}/edit", form),
+    Route("/jobs/{id}/edit", edit, methods=["POST"]),
+    Route("/jobs/{id}/{action}", act, methods=["POST"]),
 ]

@@ -1,6 +1,7 @@
 """Jobs: a page of those that a search finds, with how many there are in each state."""
 
 import json
+import re
 from typing import Final
 
 from starlette.requests import Request
@@ -12,13 +13,17 @@ from oban.looking.census import Census
 from oban.looking.moments import times
 from oban.states import JobState
 from oban.web.dashboard import dashboard_of
-from oban.web.given import json_of
+from oban.web.given import is_id, json_of
 from oban.web.looks import when
 from oban.web.query import FIELDS, parse, quoted
 
 STATES: Final = frozenset(map(str, JobState))
 #: Jobs on a page.
 SIZE: Final = 30
+#: A moment as PostgreSQL writes it.
+MOMENT: Final = re.compile(
+    r"-?infinity|[0-9]{4,6}(-[0-9]{2}){2} ([0-9]{2}:){2}[0-9]{2}(\.[0-9]{1,6})?( BC)?"
+)
 #: What completion offers of one field.
 MOST_OFFERED: Final = 200
 
@@ -99,8 +104,12 @@ def read_cursor(text: str | None) -> Cursor | None:
     """Where a page begins, from its address; what is none is the beginning."""
     try:
         match json_of(text or "null"):
-            case [int(identity), (str() | None) as moment, (int() | None) as rank]:
-                return Cursor(int(identity), moment, rank)
+            case [identity, (str() | None) as moment, (int() | None) as rank] if (
+                is_id(identity)
+                and (moment is None or MOMENT.fullmatch(moment))
+                and (rank is None or -(2**31) <= rank < 2**31)
+            ):
+                return Cursor(identity, moment, rank)
     except ValueError:
         pass
     return None

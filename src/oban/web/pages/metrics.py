@@ -6,14 +6,17 @@ from datetime import datetime
 from itertools import chain
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from oban.engines.values import PathValue
-from oban.errors import InvalidOption
-from oban.metrics import DIMENSIONS, Point, Series
-from oban.web.dashboard import Dashboard, dashboard_of
+from oban.errors import InvalidOption, TooSlow
+from oban.metrics import DIMENSIONS, Point, Series, path_of
+from oban.reading import clean_filter
+from oban.states import FINAL
+from oban.web.dashboard import PATIENCE, Dashboard, dashboard_of
 
 #: What is shown of a point, and of which quantile.
 MEASURES: Final = ("count", "exec", "wait")
@@ -23,6 +26,11 @@ MOST_LINES: Final = 9
 #: Points of the small line beside a queue.
 SPARK_STEP: Final = 120
 HOUR: Final = 3_600.0
+#: Groups of jobs that are shown, and of how many of the newest jobs: in 0.3 s.
+MOST_GROUPS: Final = 50
+NEWEST: Final = 200_000
+#: Seconds that counting all of them may take.
+ALL_PATIENCE: Final = 30.0
 #: Width and height of that.
 SPARK: Final = (100, 24)
 
@@ -45,6 +53,12 @@ async def series(request: Request) -> Response:
         since = float(asked.get("since", HOUR))
     except ValueError:
         since = HOUR
+    state = asked.get("state") or None
+    if measure == "count" and state is not None and state not in FINAL:
+        raise InvalidOption(
+            f"state is {state!r:.40}, in which no job has ended; they end as "
+            f"{', '.join(sorted(FINAL))}"
+        )
     found = await dashboard.metrics(
         asked.get("by", "state"),
         since,
@@ -52,7 +66,7 @@ async def series(request: Request) -> Response:
         queue=asked.get("queue") or None,
         worker=asked.get("worker") or None,
         node=asked.get("node") or None,
-        state=asked.get("state") or None,
+        state=state,
     )
     # The newest step is not over: its count would look like a fall.
     moments = sorted({point.at for each in found for point in each.points})
@@ -118,16 +132,31 @@ async def stats(request: Request) -> Response:
     """The jobs of the table in groups, by a column or by something in their arguments."""
     dashboard = dashboard_of(request)
     by = request.query_params.get("by", "worker").strip()
-    field, *keys = by.split(".")
-    if keys and dashboard.hides(PathValue("meta" if field == "meta" else "args", tuple(keys), "")):
+    part, *keys = path = path_of(by)
+    if keys and dashboard.hides(PathValue("meta" if part == "meta" else "args", tuple(keys), "")):
         raise InvalidOption(f"{by} is not shown, and so not counted")
-    found = await dashboard.oban.stats(by, state=request.query_params.get("state") or None)
+    engine = dashboard.oban.engine
+    state = request.query_params.get("state") or None
+    wanted = clean_filter(None, None, None, state, MOST_GROUPS)
+    is_all = request.query_params.get("of") == "all"
+    patience, newest = (ALL_PATIENCE, None) if is_all else (PATIENCE, NEWEST)
+    counting = engine.stats(path, None, wanted, patience, newest)
+    try:
+        found = await dashboard.read(counting, patience)
+    except TooSlow:
+        raise HTTPException(
+            503, f"Counting took longer than {patience:g} s: count fewer, or a single state."
+        ) from None
+    counted = sum(each.count for each in found)
     return dashboard.page(
         request,
         "_stats.html",
         title="Metrics",
         stats=[replace(each, group=dashboard.group(each.group)) for each in found],
         grouped_by=by,
+        newest=None if is_all else NEWEST,
+        counted=counted,
+        most_groups=MOST_GROUPS,
     )
 
 

@@ -9,6 +9,10 @@ from starlette.routing import Route
 from oban.looking.processes import processes
 from oban.web.dashboard import dashboard_of
 
+#: Processes on the page, and queues of each.
+MOST_PROCESSES: Final = 200
+MOST_QUEUES: Final = 50
+
 
 async def index(request: Request) -> Response:
     dashboard = dashboard_of(request)
@@ -20,6 +24,8 @@ async def index(request: Request) -> Response:
         "_nodes.html" if is_part else "nodes.html",
         title="Nodes",
         processes=processes(known),
+        most_processes=MOST_PROCESSES,
+        most_queues=MOST_QUEUES,
     )
 
 

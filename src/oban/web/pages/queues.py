@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from oban.engines.values import Intent
 from oban.errors import InvalidOption
+from oban.fields import clean_text
 from oban.looking.queues import QueueRow, queue_rows
 from oban.oban import Oban
 from oban.queue_control import queue_infos
@@ -21,19 +22,47 @@ from oban.web.dashboard import Dashboard, dashboard_of
 from oban.web.given import form_of
 from oban.web.pages.metrics import paces
 
+#: Queues on a page, nodes of one of them, and limits that queues share.
+SIZE: Final = 50
+MOST_NODES: Final = 20
+MOST_LIMITS: Final = 200
+
 
 async def index(request: Request) -> Response:
+    """A page of the queues with a piece of text in their name, or only its list."""
     dashboard = dashboard_of(request)
+    q = request.query_params.get("q", "").strip()[:200]
+    every = await rows(dashboard)
+    found = [row for row in every if q.lower() in row.name.lower()]
+    last = max(0, (len(found) - 1) // SIZE)
+    page = min(last, page_of(request.query_params.get("page", "")))
+    shown = found[page * SIZE : (page + 1) * SIZE]
+    engine = dashboard.oban.engine
+    lags = await dashboard.read(engine.lags([row.name for row in shown]))
+    for row in shown:
+        row.lag = lags.get(row.name)
     is_part = request.headers.get("hx-target") == "queues"
     return dashboard.page(
         request,
         "_queues.html" if is_part else "queues.html",
         title="Queues",
-        queues=await rows(dashboard),
-        limits=await dashboard.read(dashboard.oban.engine.shared_limits()),
+        q=q,
+        queues=shown,
+        found_count=len(found),
+        all_count=len(every),
+        first=page * SIZE + 1,
+        page=page,
+        last=last,
+        most_nodes=MOST_NODES,
+        limits=(await dashboard.read(engine.shared_limits()))[:MOST_LIMITS],
         differs=differs,
         paces=await paces(dashboard),
     )
+
+
+def page_of(text: str) -> int:
+    """Which page is asked for, from zero; what is no number is the first."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else 0
 
 
 async def rows(dashboard: Dashboard) -> list[QueueRow]:
@@ -41,10 +70,7 @@ async def rows(dashboard: Dashboard) -> list[QueueRow]:
     census = await dashboard.census.look()
     infos = queue_infos(await dashboard.read(engine.known_producers()))
     commands = await dashboard.read(engine.intents(oban.name))
-    found = queue_rows(census.queues, infos, commands)
-    for name, lag in (await dashboard.read(engine.lags(list(found)))).items():
-        found[name].lag = lag
-    return list(found.values())
+    return list(queue_rows(census.queues, infos, commands).values())
 
 
 def differs(info: QueueInfo, commands: Sequence[Intent]) -> list[str]:
@@ -124,7 +150,7 @@ async def act(request: Request) -> Response:
     command = COMMANDS[name]
     user = dashboard.require(request, command.role)
     fields = await form_of(request)
-    node = fields.get("node") or None
+    node = clean_text("node", fields.get("node", "")) or None
     await command.give(dashboard.oban, queue, node, fields)
     dashboard.tell(user, f"queue_{name}", queue=queue, node=node, fields=fields)
     where = f"on {node}" if node else "on all nodes"

@@ -174,8 +174,8 @@
         const count = await (await good(await fetch(`${root}/count?${query}`, { headers: { "HX-Request": "true" } }))).json();
         const many = count.count === null ? "very many jobs" : `${count.is_more ? "more than " : ""}${jobs(count.count)}`;
         const those = [found.state && `in the state ${found.state}`, found.q && `that match “${found.q}”`].filter(Boolean).join(" ") || "of all states";
-        if (!(await sure(`${label} ${many}?`, `All ${those}, however many pages they are on. Those that it does not fit stay as they are.`, label))) return;
-        await actOnAll(name, search, count.count);
+        if (!(await sure(`${label} ${many}?`, `All ${those}, however many pages they are on. Those that it does not fit stay as they are, and so do those that come after this count.`, label))) return;
+        await actOnAll(name, { ...search, up_to: count.up_to }, count.count);
       }
       selected.clear(); matching = false;
     } catch (error) {
@@ -263,6 +263,7 @@
   });
 
   // Charts
+  const FINAL = ["completed", "cancelled", "discarded"];
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const PALETTE = ["#5b8def", "#e08a3c", "#43a877", "#b56fd6", "#d65a72", "#4fb3c8", "#a39132", "#8d8f98", "#7a6ff0", "#c86f4a"];
   const span = (seconds) => seconds == null ? "" : seconds < 1 ? `${Math.round(seconds * 1000)} ms` : seconds < 120 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds / 60)} min`;
@@ -292,14 +293,19 @@
     }, [told.at, ...told.series.map((each) => each.values)], box);
     plots.set(box, plot);
   }
+  function ended() {
+    const state = $("#found")?.dataset.state;
+    return !state ? "Jobs ended" : FINAL.includes(state) ? `Jobs ${state}` : "Jobs ended, in any state";
+  }
   async function charts() {
     for (const box of $$(".chart")) {
       const query = new URLSearchParams({
         by: box.dataset.by ?? choice("by") ?? "state", measure: box.dataset.measure ?? choice("measure") ?? "count",
         quantile: choice("quantile") ?? "p95", since: choice("since") ?? "3600",
       });
+      // Only what has ended is counted: of other states the chart shows all that did.
       const state = $("#found")?.dataset.state;
-      if (state) query.set("state", state);
+      if (state && (FINAL.includes(state) || query.get("measure") !== "count")) query.set("state", state);
       try {
         const answer = await fetch(`${box.dataset.src}?${query}`);
         if (!answer.ok) continue;
@@ -308,7 +314,7 @@
       } catch { /* it is asked again */ }
     }
     const title = $("#chart-title"), measure = choice("measure");
-    if (title) title.textContent = { count: "Jobs ended", exec: "Execution time", wait: "Wait time" }[measure];
+    if (title) title.textContent = { count: ended(), exec: "Execution time", wait: "Wait time" }[measure];
     for (const each of $$(".quantile")) each.hidden = measure === "count";
   }
   if ($(".chart")) {

@@ -12,6 +12,7 @@
   and (cast(:tags as text[]) is null or job.tags @> cast(:tags as text[]))
   and (cast(:priority as int) is null or job.priority = cast(:priority as int))
   and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
+  and (cast(:up_to as bigint) is null or job.id <= cast(:up_to as bigint))
   and (
     cast(:since as float8) is null
     or greatest(
@@ -26,6 +27,13 @@
       is distinct from wanted.text
   ))
 )
+
+-- name: plan_in_order
+-- For the statements of this transaction: jobs are read in the order of an index, and no more of them than
+-- are wanted. Of a table that was never analyzed the planner expects a few, and would read and sort all.
+select
+  set_config('enable_seqscan', 'off', true) as enable_seqscan,
+  set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan
 
 -- name: browse_newest
 -- A page of all jobs, those with the greatest id first, from below :id. Of the :window first it returns
@@ -437,6 +445,45 @@ from (
   (select id, ended_at, false from cut)
 ) as found
 order by is_match desc, ended_at desc, id desc
+
+-- name: glance
+-- The jobs among :ids as a list shows them, in no order: with their arguments only where those take up to
+-- :most bytes as they are stored, which is told without reading them, and as few characters written out,
+-- or some more. Index: the primary key.
+select {glance_columns}, pg_column_size(job.args) as args_size
+from {prefix}.oban_jobs as job
+left join lateral (
+  select case when length(written.args) <= 5 * cast(:most as int) then written.args end as args
+  from (select cast(job.args as text) as args) as written
+  where pg_column_size(job.args) <= cast(:most as int)
+) as given on true
+where job.id = any(cast(:ids as bigint[]))
+
+-- name: newest_id
+-- The greatest id of all jobs, zero where there is none. Index: the primary key.
+select coalesce(max(id), 0) as id from {prefix}.oban_jobs
+
+-- name: last_runs
+-- Of each cron entry in :entries the last :limit jobs, the newest first, among the :window newest of the
+-- table and the jobs :known, which may be older. Index: the primary key.
+with looked_at as materialized (
+  select job.id, job.meta ->> 'cron_name' as entry
+  from {prefix}.oban_jobs as job
+  order by job.id desc
+  limit cast(:window as int)
+), run as (
+  select id, entry from looked_at
+  union
+  select job.id, job.meta ->> 'cron_name'
+  from {prefix}.oban_jobs as job
+  where job.id = any(cast(:known as bigint[]))
+), placed as (
+  select id, entry, row_number() over (partition by entry order by id desc) as place
+  from run
+  where entry = any(cast(:entries as text[]))
+)
+select entry, id from placed where place <= cast(:limit as int)
+order by entry, id desc
 
 -- name: count_matching
 -- How many jobs in :state, or of all, match; counts to :most and no further.

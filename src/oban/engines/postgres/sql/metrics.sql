@@ -439,10 +439,28 @@ from reach cross join lateral unnest(array[begins_at, ends_at]) as moment
 
 -- name: group_jobs
 -- Groups the jobs of the table by :part, a column, of args and meta by what :keys lead to within; the
--- first :limit groups by their number of jobs. Each filter that is null lets everything pass; :since is for when they
--- were inserted. How long the last attempt took is known of what has ended; how long it waited, of what
--- was ever run, but for what is due again since. Reads the whole table: for people and their reports.
-with chosen as materialized (
+-- first :limit groups by their number of jobs. Each filter that is null lets everything pass; :since is
+-- for when they were inserted. How long the last attempt took is known of what has ended; how long it
+-- waited, of what was ever run, but for what is due again since. Reads the whole table, for people and
+-- their reports, or its :newest jobs, by the primary key. A group has a key of its own where it has no
+-- name: what may be null is joined row by row.
+with looked_at as (
+  select
+    job.state, job.queue, job.worker, job.attempted_by, job.args, job.meta, job.inserted_at,
+    job.scheduled_at, job.attempted_at, job.completed_at, job.cancelled_at, job.discarded_at
+  from {prefix}.oban_jobs as job
+  where cast(:newest as int) is null
+  union all
+  (
+    select
+      job.state, job.queue, job.worker, job.attempted_by, job.args, job.meta, job.inserted_at,
+      job.scheduled_at, job.attempted_at, job.completed_at, job.cancelled_at, job.discarded_at
+    from {prefix}.oban_jobs as job
+    where cast(:newest as int) is not null
+    order by job.id desc
+    limit cast(:newest as int)
+  )
+), named as (
   select
     case cast(:part as text)
       when 'state' then cast(job.state as text)
@@ -461,7 +479,7 @@ with chosen as materialized (
     case when job.attempted_at > job.scheduled_at - interval '1 second'
       then cast(extract(epoch from job.attempted_at - job.scheduled_at) as float8)
     end as wait
-  from {prefix}.oban_jobs as job
+  from looked_at as job
   where (
       cast(:since as float8) is null
       or job.inserted_at >= timezone('UTC', statement_timestamp())
@@ -471,18 +489,20 @@ with chosen as materialized (
     and (cast(:queue as text) is null or job.queue = cast(:queue as text))
     and (cast(:worker as text) is null or job.worker = cast(:worker as text))
     and (cast(:node as text) is null or job.attempted_by[1] = cast(:node as text))
+), chosen as materialized (
+  select coalesce('=' || name, '') as key, state, exec, wait from named
+), each_state as materialized (
+  select key, state, count(*) as job_count from chosen group by key, state
 ), top as materialized (
-  select name, count(*) as job_count from chosen
-  group by name
-  order by count(*) desc, name
+  select
+    key, cast(sum(job_count) as bigint) as job_count, jsonb_object_agg(state, job_count) as counts
+  from each_state
+  group by key
+  order by 2 desc, key = '', key
   limit cast(:limit as int)
-), counted as materialized (
-  select name, jsonb_object_agg(state, job_count) as counts
-  from (select name, state, count(*) as job_count from chosen group by name, state) as each_state
-  group by name
 ), timed as materialized (
   select
-    chosen.name,
+    chosen.key,
     percentile_cont(array[0.5, 0.95, 0.99]) within group (order by chosen.exec)
       filter (where chosen.exec >= 0) as exec,
     cast(avg(chosen.exec) filter (where chosen.exec >= 0) as float8) as exec_mean,
@@ -491,13 +511,12 @@ with chosen as materialized (
       filter (where chosen.wait is not null) as wait,
     cast(avg(greatest(chosen.wait, 0)) filter (where chosen.wait is not null) as float8) as wait_mean,
     count(*) filter (where chosen.wait is not null) as wait_count
-  from chosen join top on top.name is not distinct from chosen.name
-  group by chosen.name
+  from chosen join top on top.key = chosen.key
+  group by chosen.key
 )
 select
-  top.name, top.job_count, cast(counted.counts as text) as counts,
+  case when top.key <> '' then substr(top.key, 2) end as name, top.job_count, cast(top.counts as text) as counts,
   timed.exec, timed.exec_mean, timed.exec_count, timed.wait, timed.wait_mean, timed.wait_count
 from top
-join counted on counted.name is not distinct from top.name
-join timed on timed.name is not distinct from top.name
-order by top.job_count desc, top.name
+join timed on timed.key = top.key
+order by top.job_count desc, top.key = '', top.key

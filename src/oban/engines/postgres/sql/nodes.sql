@@ -516,9 +516,7 @@ select
       and (job.state = 'executing' or job.stopping_at is not null)
   ) as running_count,
   cast(producer.meta as text) as meta,
-  cast(
-    extract(epoch from timezone('UTC', statement_timestamp()) - producer.updated_at) as float8
-  ) as beat_age,
+  date_part('epoch', statement_timestamp()) - date_part('epoch', producer.updated_at) as beat_age,
   owner.max_age
 from {prefix}.oban_owners as owner
 left join {prefix}.oban_producers as producer using (uuid)
