@@ -131,6 +131,10 @@ def test_a_wait_grows_to_a_bound_and_is_forgotten(monkeypatch: pytest.MonkeyPatc
     assert waits[:8] == [0, 0, 0, 0, 0, 1, 2, 4]
     assert max(waits) == waits[-1] == 60
     assert guesses.wait("b", "wrong") == 0
+    for n in range(10):
+        guesses.were_wrong(f"2001:db8::{n}")
+    assert guesses.wait("2001:db8::99", "wrong") > 0
+    assert guesses.wait("2001:db8:0:1::99", "wrong") == 0
     now += 901
     guesses.were_wrong("a")
     assert guesses.wait("a", "wrong") == 0

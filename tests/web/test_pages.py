@@ -148,6 +148,33 @@ async def test_a_heartbeat_of_somebody_else_breaks_no_page(
     assert len(await client.list_queues()) == len(FOREIGN)
 
 
+@pytest.mark.parametrize("redact", [[], ["card"]])
+async def test_what_is_nested_or_repeated_beyond_reason_breaks_no_page(
+    open_dashboard: Opening, oban_dsn: str, redact: list[str]
+) -> None:
+    ids = []
+    with psycopg.connect(direct(oban_dsn), autocommit=True) as connection:
+        for depth in (300, 600, 900, 3_000):
+            deep = '{"a": ' * depth + "1" + "}" * depth
+            ids += connection.execute(
+                "insert into oban_jobs (worker, args, meta, errors) values ('w', %s, %s, %s) "
+                "returning id",
+                [deep, deep, f"[{deep}]"],
+            ).fetchall()
+        ids += connection.execute(
+            "insert into oban_jobs (worker, tags, attempted_by) values ('w', %s, %s) returning id",
+            [["x" * 1_000_000, *map(str, range(50_000))], ["n" * 1_000_000]],
+        ).fetchall()
+    async with open_dashboard(redact=redact) as reader:
+        for path in ("/jobs", *(f"/jobs/{each}" for (each,) in ids)):
+            page = await reader.get(path)
+            assert page.status_code == 200, path
+            assert len(page.text) < 120_000, path
+        for (each,) in ids:
+            for form in ("edit", "json"):
+                assert (await reader.get(f"/jobs/{each}/{form}")).status_code == 200
+
+
 async def test_many_queues_are_on_pages_and_found_by_name(reader: Reader, client: Oban) -> None:
     await client.enqueue_many(Job(worker="app.A", queue=f"tenant-{n:03}") for n in range(120))
 

@@ -21,7 +21,7 @@ from oban.oban import Oban
 from oban.reading import clean_filter
 from oban.vault import is_sealed
 from oban.web.access import Role, User
-from oban.web.looks import brief, bytes_text, environment
+from oban.web.looks import TOO_DEEP, brief, bytes_text, environment
 
 T = TypeVar("T")
 
@@ -115,15 +115,19 @@ class Dashboard:
 
     def shown(self, value: Any) -> Any:
         """A value of a job without what is not to be seen."""
-        if not self.redact:
-            return value
+        try:
+            return self.redacted(value) if self.redact else value
+        except RecursionError:
+            return TOO_DEEP
+
+    def redacted(self, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {
-                key: HIDDEN if key in self.redact else self.shown(each)
+                key: HIDDEN if key in self.redact else self.redacted(each)
                 for key, each in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self.shown(each) for each in value]
+            return [self.redacted(each) for each in value]
         return value
 
     def hides(self, path: PathValue) -> bool:

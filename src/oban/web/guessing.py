@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from ipaddress import ip_address
 from typing import Final
 
 #: Wrong passwords that cost nothing: people mistype.
@@ -25,6 +26,17 @@ class Missed:
     last_at: float = 0.0
 
 
+def home_of(address: str) -> str:
+    """Where it belongs to: a home has 2**64 addresses of IPv6, and one of IPv4."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(found.ipv4_mapped or int(found) >> 64)
+
+
 @dataclass(slots=True)
 class Guesses:
     """What was right once is let in at once, so that nobody is shut out by a neighbour's guesses.
@@ -39,14 +51,14 @@ class Guesses:
 
     def wait(self, address: str, credentials: str) -> float:
         """Seconds until these are looked at; zero lets them be looked at now."""
-        known = self.missed.get(address)
+        known = self.missed.get(home_of(address))
         if known is None or known.count <= FREE or self.digest(credentials) in self.right:
             return 0.0
         pause = min(LONGEST, FIRST * 2.0 ** min(known.count - FREE - 1, 10))
         return max(0.0, known.last_at + pause - self.clock())
 
     def were_wrong(self, address: str) -> None:
-        now = self.clock()
+        now, address = self.clock(), home_of(address)
         known = self.missed.pop(address, None)
         if known is None or now - known.last_at > FORGOTTEN:
             known = Missed()

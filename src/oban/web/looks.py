@@ -30,6 +30,10 @@ SIGNS: Final[Mapping[str, str]] = {
 }
 #: Characters of a text that a cell holds.
 CELL: Final = 160
+#: In the place of what a row can hold, and Python cannot walk through.
+TOO_DEEP: Final = "(nested too deep to be shown)"
+#: Tags of a job that its page shows, and characters of each.
+MOST_TAGS: Final = 100
 #: Characters of a text that a page holds.
 PAGE: Final = 50_000
 
@@ -60,10 +64,11 @@ def environment() -> Environment:
         pretty=pretty,
         brief=brief,
         bounded=bounded,
+        cell=cell,
         stem=stem,
         word=quoted,
     )
-    made.globals.update(signs=SIGNS, version=version())
+    made.globals.update(signs=SIGNS, version=version(), most_tags=MOST_TAGS)
     return made
 
 
@@ -112,12 +117,25 @@ def ago(at: datetime | None) -> str:
 
 
 def pretty(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    except RecursionError:  # written with an indent it is so sooner than without
+        return on_one_line(value)
+
+
+def on_one_line(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return TOO_DEEP
 
 
 def brief(value: object) -> str:
     """A JSON value on one line, cut where a cell ends."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    return cell(on_one_line(value))
+
+
+def cell(text: str) -> str:
     return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
 
 

@@ -56,12 +56,14 @@ CLAIMED_COLUMNS: Final = (
 )
 
 #: Of a job in a list: `given.args` is null where they are too large to be read, nothing is read of
-#: meta and errors.
+#: meta and errors, and a beginning of what may be longer than anybody means it to be.
 GLANCE_COLUMNS: Final = tuple(
     {
         "cast(job.args as text)": "given.args",
         "cast(job.meta as text)": "null",
         "cast(to_jsonb(job.errors) as text)": "null",
+        "tags": "array(select left(tag, 200) from unnest(job.tags) as tag limit 5)",
+        "attempted_by": "array(select left(by, 200) from unnest(job.attempted_by) as by limit 2)",
     }.get(each, each if "(" in each else f"job.{each}")
     for each in COLUMNS
 )

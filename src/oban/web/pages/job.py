@@ -1,6 +1,5 @@
 """One job: what has happened to it, what it holds, and what can be done to it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from oban.web.access import Role
 from oban.web.acting import ACTIONS
 from oban.web.dashboard import RECORDED, Dashboard, dashboard_of
 from oban.web.given import form_of, id_of, json_of
-from oban.web.looks import pretty
+from oban.web.looks import TOO_DEEP, pretty
 
 #: Seconds that a page waits for a stack, and for each look for it.
 PATIENCE: Final = 2.0
@@ -156,7 +155,7 @@ def recorded(job: Job) -> tuple[Any] | None:
         return None
     try:
         return (job.recorded(),)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return (f"(cannot be read: {error})",)
 
 
@@ -179,14 +178,16 @@ def edited_text(dashboard: Dashboard, job: Job) -> dict[str, str]:
         "priority": str(job.priority),
         "max_attempts": str(job.max_attempts),
         "tags": ", ".join(job.tags),
-        "args": json.dumps(job.args, indent=2, ensure_ascii=False, default=str),
-        "meta": json.dumps(job.meta, indent=2, ensure_ascii=False, default=str),
+        "args": pretty(job.args),
+        "meta": pretty(job.meta),
     }
     for name in ("args", "meta"):
         value = getattr(job, name)
         if dashboard.args(value) != value:
             del texts[name]
-    texts = {name: text for name, text in texts.items() if len(text) <= MOST_EDITED}
+    texts = {
+        name: text for name, text in texts.items() if len(text) <= MOST_EDITED and text != TOO_DEEP
+    }
     if dashboard.redact and without_record(job) != job.meta:  # encoded, and with all that is in it
         texts.pop("meta", None)
     return texts
