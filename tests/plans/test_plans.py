@@ -164,6 +164,20 @@ def test_a_page_of_a_state_is_read_by_its_index_in_its_order(
     assert sum(plan.rows_read for plan in found) <= most_rows, found
 
 
+def test_arguments_that_are_large_are_not_even_read_for_a_list(
+    large: psycopg.Connection[Any],
+) -> None:
+    with large.transaction(force_rollback=True):
+        large.execute(
+            "insert into oban_jobs (worker, args) select 'w', jsonb_build_object('text', ("
+            "select string_agg(md5(cast(n as text)), '') from generate_series(1, 50000) as n))"
+            "from generate_series(1, 3)"
+        )
+        *_, glance = plans(large, ENGINE.browse(JobSearch(), 3), "force_custom_plan")
+    assert glance.statement == "glance"
+    assert glance.pages <= 50, glance
+
+
 def test_what_stands_beside_a_page_reads_few_jobs(large: psycopg.Connection[Any]) -> None:
     runs = ENGINE.last_runs(["a"], [5], 24, window=1_000)
     for building, most_rows in ((ENGINE.newest_id(), 1), (runs, 1_010)):

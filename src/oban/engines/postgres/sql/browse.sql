@@ -449,14 +449,15 @@ order by is_match desc, ended_at desc, id desc
 -- name: glance
 -- The jobs among :ids as a list shows them, in no order: with their arguments only where those take up to
 -- :most bytes as they are stored, which is told without reading them, and as few characters written out,
--- or some more. Index: the primary key.
+-- or some more. A condition would be looked at when all are written out. Index: the primary key.
 select {glance_columns}, pg_column_size(job.args) as args_size
 from {prefix}.oban_jobs as job
-left join lateral (
+cross join lateral (
+  select case when pg_column_size(job.args) <= cast(:most as int) then cast(job.args as text) end as args
+) as written
+cross join lateral (
   select case when length(written.args) <= 5 * cast(:most as int) then written.args end as args
-  from (select cast(job.args as text) as args) as written
-  where pg_column_size(job.args) <= cast(:most as int)
-) as given on true
+) as given
 where job.id = any(cast(:ids as bigint[]))
 
 -- name: newest_id
