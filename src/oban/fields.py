@@ -10,6 +10,7 @@ from typing import Any, Final
 from oban.errors import InvalidJob
 
 MAX_NAME_LENGTH: Final = 127
+MAX_ID: Final = 2**63 - 1
 MAX_ATTEMPTS: Final = 32_767  # the column is a smallint on Elixir's tables
 MAX_SECONDS: Final = 100 * 366 * 86_400
 

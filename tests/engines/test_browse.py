@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from secrets import token_hex
 from typing import Any, Final
 
 import psycopg
@@ -278,6 +279,12 @@ async def test_the_last_runs_of_each_entry_are_found_at_once(engine: PostgresEng
         "a": [ids[1], old.id],
         "b": [ids[4], ids[3]],
     }
+    # What it recorded is not read of each job that is looked at, only of one that is known.
+    meta = {"cron_name": "a", "return": token_hex(2_000)}
+    (large,) = await engine.execute(engine.insert([Job(worker="w", meta=meta)]))
+    for known, newest in (([], ids[1]), ([large.id or 0], large.id)):
+        found = await engine.execute(engine.last_runs(["a"], known, 1, window=10))
+        assert [job.id for job in found["a"]] == [newest]
 
 
 @pytest.mark.parametrize("state", [None, *map(str, JobState)])

@@ -24,9 +24,9 @@ from oban.cli.terminal import flat, output, print_json
 from oban.configuration import Configuration
 from oban.engines.values import JobFilter
 from oban.explanation import Cause, Explanation
+from oban.fields import MAX_ID
 
 NEWEST: Final = JobFilter(limit=1)
-LARGEST_ID: Final = 2**63 - 1
 
 
 def explain(
@@ -52,8 +52,8 @@ def explain(
 
 
 async def look(loaded: Configuration, job_id: int) -> Explanation:
-    if not 0 < job_id <= LARGEST_ID:
-        raise Failed(f"there is no job {job_id}; ids are whole numbers from 1 to {LARGEST_ID}")
+    if not 0 < job_id <= MAX_ID:
+        raise Failed(f"there is no job {job_id}; ids are whole numbers from 1 to {MAX_ID}")
     async with client(loaded) as oban:
         if explanation := await oban.explain(job_id):
             return explanation

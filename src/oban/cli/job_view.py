@@ -11,6 +11,7 @@ from rich.text import Text
 from oban.cli.job_table import state_text
 from oban.cli.terminal import output, plain, printable, relative
 from oban.job import JOB_FIELDS, Job
+from oban.looking.records import has_recorded, recorded, without_record
 from oban.phrases import moment_text
 
 #: The moments of a job's life, in the order in which they come.
@@ -22,22 +23,12 @@ TIMELINE: Final = (
     "cancelled_at",
     "discarded_at",
 )
-#: What `Record` keeps in meta: shown decoded, and not a second time.
-RECORDED: Final = ("recorded", "return")
 
 
 def document(job: Job, *, whole: bool = False) -> dict[str, Any]:
     """The columns of a job, and with `whole` what it recorded, decoded."""
     columns = {name: getattr(job, name) for name in JOB_FIELDS}
     return {"id": columns.pop("id"), **columns, **({"recorded": recorded(job)} if whole else {})}
-
-
-def recorded(job: Job) -> Any:
-    """What the worker recorded; a row of somebody else may hold anything there."""
-    try:
-        return job.recorded()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        return f"(cannot be read: {error})"
 
 
 def print_job(job: Job) -> None:
@@ -48,19 +39,12 @@ def print_job(job: Job) -> None:
     console.print(title, soft_wrap=True)
     console.print(facts(job))
     print_value(console, "args", job.args)
-    meta: object = job.meta
-    if isinstance(meta, dict):
-        meta = {key: value for key, value in meta.items() if key not in RECORDED}
-    if meta:
+    if meta := without_record(job):
         print_value(console, "meta", meta)
     if has_recorded(job):
         print_value(console, "recorded", recorded(job))
     print_timeline(console, job)
     print_errors(console, job)
-
-
-def has_recorded(job: Job) -> bool:
-    return isinstance(job.meta, dict) and bool(job.meta.get("recorded"))
 
 
 def facts(job: Job) -> Table:

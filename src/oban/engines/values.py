@@ -149,8 +149,6 @@ class JobSearch:
 
 
 EVERY_JOB: Final = JobSearch()
-
-
 #: Under this key of `Job.extra` stands how large arguments are that were not read.
 ARGS_BYTES: Final = "args_bytes"
 

@@ -16,6 +16,7 @@ from oban.errors import DatabaseUnavailable, InvalidOption
 from oban.integrations.figures import Watch
 from oban.job import Job
 from oban.looking.census import CensusTaker
+from oban.looking.records import RECORDED
 from oban.metrics import Scale, Series, clean_dimension
 from oban.oban import Oban
 from oban.reading import clean_filter
@@ -30,8 +31,6 @@ PATIENCE: Final = 3.0
 #: Seconds that it may take beyond that to reach the database.
 CONNECTING: Final = 2.0
 HIDDEN: Final = "(redacted)"
-#: What `Record` keeps in meta, encoded: shown decoded, and not a second time.
-RECORDED: Final = ("recorded", "return")
 
 
 class Dashboard:

@@ -7,9 +7,10 @@ from urllib.parse import parse_qsl
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from oban.fields import MAX_ID
+
 #: Bytes of a request: the arguments of a job that is edited, and what stands around them.
 MOST_BYTES: Final = 8_000_000
-MOST_ID: Final = 2**63 - 1
 
 
 async def body_of(request: Request) -> bytes:
@@ -33,9 +34,9 @@ async def form_of(request: Request) -> dict[str, str]:
 def id_of(request: Request) -> int:
     """The id in the address. Raises HTTPException for one that no job can have."""
     text = request.path_params["id"]
-    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= MOST_ID):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= MAX_ID):
         raise HTTPException(
-            404, f"There is no job {text:.40}: an id is a number, {MOST_ID} at most."
+            404, f"There is no job {text:.40}: an id is a number, {MAX_ID} at most."
         )
     return int(text)
 
@@ -49,4 +50,4 @@ def json_of(text: str | bytes) -> Any:
 
 
 def is_id(given: object) -> TypeGuard[int]:
-    return isinstance(given, int) and not isinstance(given, bool) and 0 < given <= MOST_ID
+    return isinstance(given, int) and not isinstance(given, bool) and 0 < given <= MAX_ID

@@ -18,8 +18,6 @@ T = TypeVar("T")
 
 #: Jobs that a page looks at to find those that match, however rare they are.
 WINDOW: Final = 20_000
-
-
 #: So many times as many where a look at one is only at its state: a few jobs that are to be retried
 #: may stand behind a million that are scheduled, in an index that is theirs as well. This takes
 #: 0.1 s; an index of their own would cost each job that fails a fifth more log.

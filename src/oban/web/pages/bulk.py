@@ -114,10 +114,10 @@ async def act_on_all(
 def told_search(dashboard: Dashboard, search: JobSearch) -> dict[str, Any]:
     """All that a search asks for, by name; not the values of what is not shown."""
     told = {
-        field.name: getattr(search, field.name)
+        field.name: value
         for field in fields(search)
         if field.name not in ("paths", "since", "up_to")
-        and getattr(search, field.name) not in (None, ())
+        and (value := getattr(search, field.name)) not in (None, ())
     }
     for path in search.paths:
         told[".".join((path.field, *path.keys))] = HIDDEN if dashboard.hides(path) else path.text

@@ -14,12 +14,13 @@ from oban.engines.values import JobSearch
 from oban.errors import InvalidJob
 from oban.explaining import explain
 from oban.explanation import Explanation
-from oban.job import Job
+from oban.job import JOB_FIELDS, Job
 from oban.looking.moments import ended_at, times
+from oban.looking.records import has_recorded, recorded, without_record
 from oban.states import FINAL, JobState
 from oban.web.access import Role
 from oban.web.acting import ACTIONS
-from oban.web.dashboard import RECORDED, Dashboard, dashboard_of
+from oban.web.dashboard import Dashboard, dashboard_of
 from oban.web.given import form_of, id_of, json_of
 from oban.web.looks import TOO_DEEP, pretty
 
@@ -31,14 +32,6 @@ NEIGHBOURS: Final = 40
 MOST_EDITED: Final = 1_000_000
 #: Things that have happened to a job: a row of somebody else may tell of thousands.
 MOST_EVENTS: Final = 100
-#: What of a job is told as it is, and when something has happened to it.
-WHOLE: Final = (
-    "id", "state", "worker", "queue", "priority", "attempt", "max_attempts", "tags",
-    "attempted_by", "errors",
-)  # fmt: skip
-MOMENTS: Final = (
-    "inserted_at", "scheduled_at", "attempted_at", "completed_at", "cancelled_at", "discarded_at"
-)  # fmt: skip
 #: What of a job a clone takes over.
 CLONED: Final = ("worker", "queue", "priority", "max_attempts", "tags", "args")
 
@@ -71,7 +64,7 @@ async def index(request: Request) -> Response:
         most_events=MOST_EVENTS,
         times=times(job),
         meta=without_record(job),
-        recorded=recorded(job),
+        recorded=[recorded(job)] if has_recorded(job) else None,
         history=history,
         longest=max((each[1] or 0 for each in history), default=0) or 1,
         can=possible(job),
@@ -82,11 +75,11 @@ async def whole(request: Request) -> Response:
     """All that its row holds and that may be seen, however long."""
     dashboard = dashboard_of(request)
     job = (await explained(dashboard, request)).job
-    shown: dict[str, Any] = {name: getattr(job, name) for name in WHOLE}
-    shown |= {name: at.isoformat() for name in MOMENTS if (at := getattr(job, name))}
+    shown = {name: getattr(job, name) for name in JOB_FIELDS}
+    shown |= {name: at.isoformat() for name, at in shown.items() if isinstance(at, datetime)}
     shown |= {"args": dashboard.args(job.args), "meta": dashboard.shown(without_record(job))}
-    if record := recorded(job):
-        shown["recorded"] = dashboard.shown(record[0])
+    if has_recorded(job):
+        shown["recorded"] = dashboard.shown(recorded(job))
     return Response(pretty(shown), media_type="application/json")
 
 
@@ -139,24 +132,6 @@ def failure(error: object) -> Event:
     text = str(error.get("error", ""))
     what = "failed" if "Traceback" in text else "said why"
     return Event(at, "failed", f"attempt {error.get('attempt', '?')} {what}", error=text)
-
-
-def without_record(job: Job) -> Any:
-    meta: object = job.meta
-    if not isinstance(meta, dict):
-        return meta
-    return {key: value for key, value in meta.items() if key not in RECORDED}
-
-
-def recorded(job: Job) -> tuple[Any] | None:
-    """What the worker recorded, if it did; a row of somebody else may hold anything there."""
-    meta: object = job.meta
-    if not isinstance(meta, dict) or not meta.get("recorded"):
-        return None
-    try:
-        return (job.recorded(),)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        return (f"(cannot be read: {error})",)
 
 
 def possible(job: Job) -> dict[str, bool]:

@@ -466,9 +466,11 @@ select coalesce(max(id), 0) as id from {prefix}.oban_jobs
 
 -- name: last_runs
 -- Of each cron entry in :entries the last :limit jobs, the newest first, among the :window newest of the
--- table and the jobs :known, which may be older. Index: the primary key.
+-- table and the jobs :known, which may be older. Meta of more than 2,000 bytes stands apart from its row:
+-- to read it of each would take as long as all that was ever recorded is large. Index: the primary key.
 with looked_at as materialized (
-  select job.id, job.meta ->> 'cron_name' as entry
+  select
+    job.id, case when pg_column_size(job.meta) <= 2000 then job.meta ->> 'cron_name' end as entry
   from {prefix}.oban_jobs as job
   order by job.id desc
   limit cast(:window as int)
