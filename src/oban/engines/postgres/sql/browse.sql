@@ -30,10 +30,12 @@
 
 -- name: plan_in_order
 -- For the statements of this transaction: jobs are read in the order of an index, and no more of them than
--- are wanted. Of a table that was never analyzed the planner expects a few, and would read and sort all.
+-- are wanted. Of a table that was never analyzed, or when it was small, the planner expects a few, and
+-- would read and sort all.
 select
   set_config('enable_seqscan', 'off', true) as enable_seqscan,
-  set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan
+  set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
+  set_config('enable_sort', 'off', true) as enable_sort
 
 -- name: browse_newest
 -- A page of all jobs, those with the greatest id first, from below :id. Of the :window first it returns
