@@ -82,8 +82,9 @@ async def page(site: str) -> AsyncIterator[Any]:
         )
         opened.site = site
         yield opened
+        found = list(troubles)  # a page that is being closed takes answers badly
         await browser.close()
-        assert troubles == []
+        assert found == []
 
 
 async def test_jobs_that_are_selected_are_cancelled(page: Any, client: Oban) -> None:

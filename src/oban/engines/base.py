@@ -361,17 +361,24 @@ class Engine(Protocol):
         kept: Sequence[Keep],
         limit: int,
         *,
+        counts: bool = False,
         spared: Sequence[int] = (),
         ids: Sequence[int] | None = None,
     ) -> Operation[int]:
         """Delete up to `limit` finished jobs of our queues that need not be kept. How many.
 
-        All but `spared`, and only `ids` where they are given.
+        All but `spared`, and only `ids` where they are given. What ended of late is left until it
+        is counted for metrics, where somebody has counted of late, or is about to: `counts`.
         """
         ...
 
     def prunable(
-        self, kept: Sequence[Keep], limit: int, *, spared: Sequence[int] = ()
+        self,
+        kept: Sequence[Keep],
+        limit: int,
+        *,
+        counts: bool = False,
+        spared: Sequence[int] = (),
     ) -> Operation[list[int]]:
         """What `prune` would delete."""
         ...

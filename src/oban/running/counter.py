@@ -33,6 +33,9 @@ LONGEST_PAUSE: Final = 300.0
 TENDING: Final = 60.0
 #: The same while nothing has ended: then it is an hour that is over which makes something old.
 TENDING_IDLY: Final = 600.0
+#: Seconds before the first look: a node that starts has better to do, but nothing that ended is pruned
+#: before it was counted.
+FIRST_REST: Final = 0.3
 #: Looks that are left out between two while nothing ends, at first and at most: other nodes may run
 #: jobs unknown here. And seconds between two looks beyond which none is.
 LEFT_OUT: Final = 2
@@ -65,8 +68,8 @@ class Counter(Loop):
         self.leader = leader
         #: Whether nothing has ended on this node of late.
         self.is_quiet = is_quiet
-        #: How many looks may be left out; the first is, as a node that starts has better to do.
-        self.left_out = LEFT_OUT
+        #: How many looks may be left out.
+        self.left_out = 0
         #: How many were after the last look that found nothing, 0 after one that found something.
         self.idle = 0
         self.is_first = True
@@ -82,8 +85,10 @@ class Counter(Loop):
 
     async def tick(self) -> float:
         """Count one stretch of time; return seconds to rest, few while there is more."""
-        if self.is_first or not self.leader.is_leader:
+        if self.is_first:
             self.is_first = False
+            return min(self.options.interval, FIRST_REST)
+        if not self.leader.is_leader:
             self.horizon = Horizon()  # who leads again knows nothing of what happened meanwhile
             await self.session.close()
             return self.options.interval

@@ -206,6 +206,7 @@ class Heart:
             OccasionalSession(self.engine.session(PRUNE_LABEL)),
             self.pruner_options,
             self.leader,
+            counts=self.metrics_options.enabled,
         )
 
         def observe(beat: Beat, at: float) -> None:

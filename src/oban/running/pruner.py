@@ -33,13 +33,21 @@ class Pruner(Loop):
     name = "oban.pruner"
 
     def __init__(
-        self, engine: Engine, session: Session, options: PrunerOptions, leader: Leader
+        self,
+        engine: Engine,
+        session: Session,
+        options: PrunerOptions,
+        leader: Leader,
+        *,
+        counts: bool = False,
     ) -> None:
         super().__init__()
         self.engine = engine
         self.session = session
         self.options = options
         self.leader = leader
+        #: Whether this node counts what has ended, for metrics.
+        self.counts = counts
         self.kept = kept(options)
         self.due_at = -math.inf
         #: What the database refused to delete: somebody's row refers to it, say.
@@ -65,12 +73,16 @@ class Pruner(Loop):
         return min(LOOK, self.options.interval)
 
     async def prune(self, ids: Sequence[int] | None = None) -> int:
-        pruning = self.engine.prune(self.kept, self.options.limit, spared=self.spared, ids=ids)
+        pruning = self.engine.prune(
+            self.kept, self.options.limit, counts=self.counts, spared=self.spared, ids=ids
+        )
         return await self.session.execute(pruning)
 
     async def prune_apart(self) -> int:
         """Delete a batch but for the jobs that the database refuses to delete; spare those."""
-        looking = self.engine.prunable(self.kept, self.options.limit, spared=self.spared)
+        looking = self.engine.prunable(
+            self.kept, self.options.limit, counts=self.counts, spared=self.spared
+        )
         counts: list[int] = []
 
         async def prune(ids: Sequence[int]) -> None:

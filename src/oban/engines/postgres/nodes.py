@@ -175,10 +175,11 @@ class NodeVerbs(Verbs):
         kept: Sequence[Keep],
         limit: int,
         *,
+        counts: bool = False,
         spared: Sequence[int] = (),
         ids: Sequence[int] | None = None,
     ) -> PostgresOperation[int]:
-        statement = self.pruning(kept, limit, spared, ids, dry=False)
+        statement = self.pruning(kept, limit, counts, spared, ids, dry=False)
 
         def steps() -> Steps[int]:
             ((count, _),) = yield statement
@@ -187,9 +188,14 @@ class NodeVerbs(Verbs):
         return PostgresOperation("prune_jobs", steps)
 
     def prunable(
-        self, kept: Sequence[Keep], limit: int, *, spared: Sequence[int] = ()
+        self,
+        kept: Sequence[Keep],
+        limit: int,
+        *,
+        counts: bool = False,
+        spared: Sequence[int] = (),
     ) -> PostgresOperation[list[int]]:
-        statement = self.pruning(kept, limit, spared, None, dry=True)
+        statement = self.pruning(kept, limit, counts, spared, None, dry=True)
 
         def steps() -> Steps[list[int]]:
             ((_, ids),) = yield statement
@@ -201,6 +207,7 @@ class NodeVerbs(Verbs):
         self,
         kept: Sequence[Keep],
         limit: int,
+        counts: bool,
         spared: Sequence[int],
         ids: Sequence[int] | None,
         *,
@@ -210,6 +217,7 @@ class NodeVerbs(Verbs):
             "prune_jobs",
             rules=encode([asdict(each) for each in kept]),
             limit=limit,
+            counts=counts,
             spared=list(spared),
             ids=None if ids is None else list(ids),
             dry=dry,

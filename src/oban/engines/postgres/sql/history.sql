@@ -2,7 +2,8 @@
 -- Deletes up to :limit finished jobs of our queues, the oldest of each queue and state first: those
 -- that ended more than their max_age seconds ago, and those beyond the newest max_count. The rules in
 -- the JSON list :rules are for one queue, or, without one, for all that have none of their own. None
--- of :spared, and only :ids where those are given. Rows that another pruner holds are passed over.
+-- of :spared, and only :ids where those are given; and none that metrics have not counted yet, where they
+-- are being counted, or soon will be, :counts. Rows that another pruner holds are passed over.
 -- Returns how many; with :dry, which it would be. Thousands may have ended in one moment, so the first
 -- that is surplus is known by its time and its id (`+ 0` keeps the planner from the primary key).
 -- The same three times: a partial index is only taken for a state that stands in the statement.
@@ -19,7 +20,10 @@ with given as materialized (
       select greatest(counted_to, statement_timestamp() - interval '10 minutes')
       from {prefix}.oban_metrics_mark
       where looked_at > statement_timestamp() - interval '10 minutes'
-    ), 'infinity')) as counted_to
+    ), case
+      when cast(:counts as boolean) then statement_timestamp() - interval '10 minutes'
+      else 'infinity'
+    end)) as counted_to
   from {prefix}.oban_owned_queues as owned
   join given on given.queue = owned.queue or given.queue is null
   order by owned.queue, given.state, given.queue nulls last
