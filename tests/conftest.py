@@ -135,11 +135,32 @@ def installed_dsn(create_database: Callable[[], str]) -> str:
     return dsn
 
 
+@pytest.fixture(scope="session")
+def emptying() -> Iterator[Callable[[str], None]]:
+    """Empty our tables in a database, over a connection that is kept: the tests are thousands."""
+    kept: dict[str, psycopg.Connection] = {}
+
+    def run(dsn: str) -> None:
+        try:
+            empty(connection(dsn))
+        except psycopg.OperationalError:  # a test has ended all sessions, or the server
+            kept.pop(dsn).close()
+            empty(connection(dsn))
+
+    def connection(dsn: str) -> psycopg.Connection:
+        if dsn not in kept:
+            kept[dsn] = psycopg.connect(dsn, autocommit=True)
+        return kept[dsn]
+
+    yield run
+    for each in kept.values():
+        each.close()
+
+
 @pytest.fixture
-def oban_dsn(installed_dsn: str) -> str:
+def oban_dsn(installed_dsn: str, emptying: Callable[[str], None]) -> str:
     """A database with our tables, all of them empty."""
-    with psycopg.connect(installed_dsn, autocommit=True) as connection:
-        empty(connection)
+    emptying(installed_dsn)
     return installed_dsn
 
 
