@@ -5,7 +5,8 @@ from calendar import monthrange
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache
-from itertools import pairwise
+from itertools import count, pairwise
+from operator import add
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -747,9 +748,16 @@ def expected(entry: Entry, name: str, begin: datetime, end: datetime) -> list[da
     zone = ZoneInfo(name)
     start = begin.replace(second=0) - 26 * HOUR
     minutes = [start + each * MINUTE for each in range((end - start) // MINUTE + 1)]
-    offsets = [minute.astimezone(zone).utcoffset() or timedelta() for minute in minutes]
-    first = (start - EARLIEST) // MINUTE
-    shown = [number + offset // MINUTE for number, offset in enumerate(offsets, first)]
+    shown: list[int] = []
+
+    def shift(minute: datetime) -> int:
+        return (minute.astimezone(zone).utcoffset() or timedelta()) // MINUTE
+
+    for hour in (minutes[each : each + 60] for each in range(0, len(minutes), 60)):
+        same = shift(hour[0]) == shift(hour[-1])  # no clock is changed twice within one
+        shifts = [shift(hour[0])] * len(hour) if same else map(shift, hour)
+        begins = (hour[0] - EARLIEST) // MINUTE
+        shown += map(add, count(begins), shifts)
     times = {60 * hour + minute for hour in entry.hours for minute in entry.minutes}
     fits_day = cache(lambda day: entry.fits_day(date.fromordinal(day + 1)))
 

@@ -144,7 +144,7 @@ class Stretch(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def stretches(zone: tzinfo, day: int, every_hour: bool) -> tuple[Stretch, ...]:  # noqa: FBT001
+def stretches(zone: tzinfo, day: int, every_hour: bool) -> tuple[Stretch, ...]:
     """What a day of UTC is made of. Kept: the entries of a crontab ask for the same few days."""
     first = day * DAY
     # No clock was ever set back by more than a day, so one day tells what it has shown before.
