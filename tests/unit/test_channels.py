@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,7 +33,11 @@ def bare(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-CODECS = {"plain": str, "marked": lambda text: "Z:" + bare(text), "bare": bare}
+CODECS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "marked": lambda text: "Z:" + bare(text),
+    "bare": bare,
+}
 codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=list(CODECS))
 
 values = st.recursive(
