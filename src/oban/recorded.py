@@ -146,13 +146,20 @@ class Reader:
             case 106:  # NIL_EXT
                 return []
             case 108:  # LIST_EXT
-                return self.sequence(self.unsigned(4))
+                return self.sequence(self.items(4))
             case 104 | 105:  # SMALL_TUPLE_EXT, LARGE_TUPLE_EXT
-                return [self.term() for _ in range(self.unsigned(1 if tag == 104 else 4))]
+                return [self.term() for _ in range(self.items(1 if tag == 104 else 4))]
             case 116:  # MAP_EXT
-                return {key(self.term()): self.term() for _ in range(self.unsigned(4))}
+                return {key(self.term()): self.term() for _ in range(self.items(4))}
             case _:
                 return self.opaque(tag)
+
+    def items(self, size: int) -> int:
+        """How many follow. Each is a term at least, so too many are refused before the first."""
+        count = self.unsigned(size)
+        if count > self.terms_left:
+            raise ValueError("it holds too many terms")
+        return count
 
     def big(self, size: int) -> int:
         negative = self.unsigned(1)

@@ -1,14 +1,21 @@
 """The migrations of the installation page, verbatim, by real Alembic and real Django."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.docs.pages import titled
 from tests.engines.catalog import names
-from tests.engines.test_schema_elsewhere import ALEMBIC, DJANGO, run, write
+from tests.engines.test_schema_elsewhere import ALEMBIC, DJANGO, Modules, modules, write
 
 PAGE = "docs/installation.md"
 TABLES = {"oban_jobs", "oban_owners", "oban_migrations"}
+
+
+@pytest.fixture(scope="module")
+def alembic() -> Iterator[Modules]:
+    with modules() as found:
+        yield found
 
 
 @pytest.mark.parametrize(
@@ -23,14 +30,16 @@ TABLES = {"oban_jobs", "oban_owners", "oban_migrations"}
         ),
     ],
 )
-def test_alembic_runs_the_migration(dsn: str, tmp_path: Path, file: str, driver: str) -> None:
+def test_alembic_runs_the_migration(
+    dsn: str, tmp_path: Path, file: str, driver: str, alembic: Modules
+) -> None:
     project = {name: text for name, text in ALEMBIC.items() if "versions" not in name}
     migration = titled(PAGE, f"migrations/versions/{file}.py")
     write(tmp_path, {**project, f"scripts/versions/{file}.py": migration})
     environment = {"DSN": dsn, "DRIVER": driver}
-    run(tmp_path, "alembic", "upgrade", "head", **environment)
+    alembic.run(tmp_path, "alembic", "upgrade", "head", **environment)
     assert names(dsn, "relation") >= TABLES
-    run(tmp_path, "alembic", "downgrade", "base", **environment)
+    alembic.run(tmp_path, "alembic", "downgrade", "base", **environment)
     assert names(dsn, "relation").isdisjoint(TABLES)
 
 
@@ -56,7 +65,8 @@ def test_django_runs_the_migration(dsn: str, tmp_path: Path) -> None:
         },
     )
     environment = {"DSN": dsn, "DJANGO_SETTINGS_MODULE": "settings"}
-    run(tmp_path, "django", "migrate", **environment)
-    assert names(dsn, "relation") >= TABLES
-    run(tmp_path, "django", "migrate", "newsletter", "0001", **environment)
-    assert names(dsn, "relation").isdisjoint(TABLES)
+    with modules() as django:
+        django.run(tmp_path, "django", "migrate", **environment)
+        assert names(dsn, "relation") >= TABLES
+        django.run(tmp_path, "django", "migrate", "newsletter", "0001", **environment)
+        assert names(dsn, "relation").isdisjoint(TABLES)

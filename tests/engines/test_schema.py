@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -92,8 +93,15 @@ async def test_sessions_that_install_at_once_take_turns(dsn: str) -> None:
     assert await schema.current_version(dsn, "jobs") == schema.latest_version()
 
 
+@pytest.fixture(scope="module")
+def emptied(create_database: Callable[[], str]) -> str:
+    """A database for tests that see to it themselves that nothing is left there."""
+    return create_database()
+
+
 @pytest.mark.parametrize("prefix", HOSTILE)
-async def test_any_prefix_is_an_identifier_and_nothing_else(dsn: str, prefix: str) -> None:
+async def test_any_prefix_is_an_identifier_and_nothing_else(emptied: str, prefix: str) -> None:
+    dsn = emptied
     await schema.install(dsn, prefix, **ALL)
     engine = PostgresEngine(dsn, prefix)
     await engine.open()
@@ -133,14 +141,21 @@ def test_scripts_hold_nothing_that_a_carrier_would_read(prefix: str) -> None:
         assert "{" not in script.replace("'{}'", "")
 
 
+@pytest.fixture(scope="module")
+def connection(server_dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        yield connection
+
+
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=15))
 @settings(deadline=None, max_examples=200)
-def test_names_and_texts_are_read_by_the_server_as_they_were(server_dsn: str, name: str) -> None:
-    with psycopg.connect(server_dsn) as connection:
-        cursor = connection.execute(f"select {text(name)} as {identifier(name)}".encode())
-        assert cursor.fetchone() == (name,)
-        assert cursor.description is not None
-        assert cursor.description[0].name == name
+def test_names_and_texts_are_read_by_the_server_as_they_were(
+    connection: psycopg.Connection[Any], name: str
+) -> None:
+    cursor = connection.execute(f"select {text(name)} as {identifier(name)}".encode())
+    assert cursor.fetchone() == (name,)
+    assert cursor.description is not None
+    assert cursor.description[0].name == name
 
 
 @pytest.mark.parametrize("prefix", ["", "x" * 41, "é" * 21, "nul\0", "\ud800"])

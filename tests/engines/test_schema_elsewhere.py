@@ -1,9 +1,10 @@
 """The scripts inside other people's migrations: real Alembic, real Django, plain drivers."""
 
-import os
+import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
@@ -19,18 +20,68 @@ HOSTILE = "per%cent :name $$ 'q\""
 PREFIXES = ("public", HOSTILE)
 
 
-def run(folder: Path, *command: str, **environment: str) -> None:
-    """Run a Python module in `folder` and fail with all it said."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error::SyntaxWarning", "-m", *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+class Modules:
+    """A process that runs Python modules as `python -m` does, one after the other.
+
+    To import Alembic or Django takes far longer than what they do.
+    """
+
+    PROGRAM = """
+import json, os, runpy, sys
+
+for line in sys.stdin:
+    folder, environment, (module, *sys.argv[1:]) = json.loads(line)
+    os.chdir(folder)
+    os.environ.update(environment)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+    print("\\0", flush=True)
+"""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error::SyntaxWarning", "-c", self.PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, folder: Path, *command: str, **environment: str) -> None:
+        """Run a module in `folder` and fail with all it said."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([str(folder), environment, command]) + "\n")
+        self.process.stdin.flush()
+        said = ""
+        while not said.endswith("\0\n"):
+            line = self.process.stdout.readline()
+            assert line, said
+            said += line
+
+
+@contextmanager
+def modules() -> Iterator[Modules]:
+    found = Modules()
+    with found.process:
+        yield found
+        found.process.kill()
+
+
+@pytest.fixture(scope="module")
+def alembic() -> Iterator[Modules]:
+    with modules() as found:
+        yield found
+
+
+@pytest.fixture
+def django() -> Iterator[Modules]:
+    """For one test: settings are read once."""
+    with modules() as found:
+        yield found
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -127,14 +178,19 @@ ALEMBIC = {
     ],
 )
 def test_alembic_installs_and_removes_the_tables(
-    dsn: str, tmp_path: Path, driver: str, prefix: str, expected: set[tuple[str, ...]]
+    dsn: str,
+    tmp_path: Path,
+    driver: str,
+    prefix: str,
+    expected: set[tuple[str, ...]],
+    alembic: Modules,
 ) -> None:
     write(tmp_path, ALEMBIC)
     before = objects(dsn, prefix)
     environment = {"DSN": dsn, "DRIVER": driver, "PREFIX": prefix}
-    run(tmp_path, "alembic", "upgrade", "head", **environment)
+    alembic.run(tmp_path, "alembic", "upgrade", "head", **environment)
     assert without(objects(dsn, prefix), "alembic_version") == expected
-    run(tmp_path, "alembic", "downgrade", "base", **environment)
+    alembic.run(tmp_path, "alembic", "downgrade", "base", **environment)
     assert without(objects(dsn, prefix), "alembic_version") == before
 
 
@@ -179,13 +235,13 @@ DJANGO = {
 
 @pytest.mark.parametrize("prefix", [HOSTILE])
 def test_django_installs_and_removes_the_tables(
-    dsn: str, tmp_path: Path, prefix: str, expected: set[tuple[str, ...]]
+    dsn: str, tmp_path: Path, prefix: str, expected: set[tuple[str, ...]], django: Modules
 ) -> None:
     write(tmp_path, DJANGO)
     environment = {"DSN": dsn, "PREFIX": prefix, "DJANGO_SETTINGS_MODULE": "settings"}
-    run(tmp_path, "django", "migrate", **environment)
+    django.run(tmp_path, "django", "migrate", **environment)
     assert without(objects(dsn, prefix), "django_migrations") == expected
-    run(tmp_path, "django", "migrate", "jobs", "zero", **environment)
+    django.run(tmp_path, "django", "migrate", "jobs", "zero", **environment)
     assert without(objects(dsn, prefix), "django_migrations") == set()
 
 

@@ -14,6 +14,8 @@ from oban.outcome import AttemptKey
 
 PRODUCER: Final = ProducerIdentity("5f1c30c2-3c3a-4a5e-8d53-0c6c7d8a9e01", "Oban", "node", "q1")
 OTHER: Final = "5f1c30c2-3c3a-4a5e-8d53-0c6c7d8a9e02"
+#: Jobs that have ended: four times as many as wait, and their ids come first.
+FINISHED: Final = 100_000
 QUEUES: Final = ("q0", "q1", "q2", "q3", "q4")
 
 #: Every queue gets as many.
@@ -54,7 +56,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
     run(connection, PostgresEngine("").register(PRODUCER, 60.0))
 
 
-def fill(connection: psycopg.Connection[Any], finished: int = 200_000) -> None:
+def fill(connection: psycopg.Connection[Any], finished: int = FINISHED) -> None:
     statement = sql.SQL(FILL).format(
         finished=sql.Literal(finished),
         mine=sql.Literal(PRODUCER.uuid),

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.plans.history import PRODUCER, QUEUES, fill, install, run, running_attempts
+from tests.plans.history import FINISHED, PRODUCER, QUEUES, fill, install, run, running_attempts
 from tests.plans.plan import Plan, PlanMode, explaining, plans
 
 from oban.engines.facts import MOST_AHEAD
@@ -34,6 +34,7 @@ def report(attempts: list[AttemptKey]) -> Report:
 
 SILENT = [Sighting(PRODUCER, None, 10.0)]
 LIMITS = QueueLimits(1_000)
+WAITING = range(FINISHED + 21, FINISHED + 121)
 KEPT = [Keep(None, state, 0.0, None) for state in ("completed", "cancelled", "discarded")]
 
 #: What is done, the indexes that it must go by, and how many rows of jobs it may look at.
@@ -66,10 +67,10 @@ HOT: dict[str, tuple[Building, set[str], int]] = {
         1500,
     ),
     "get": (lambda _: ENGINE.get(range(1000, 1100)), {"pkey"}, 100),
-    "cancel": (lambda _: ENGINE.cancel(range(200_021, 200_121)), {"pkey"}, 200),
+    "cancel": (lambda _: ENGINE.cancel(WAITING), {"pkey"}, 200),
     "retry": (lambda _: ENGINE.retry(range(1000, 1100)), {"pkey"}, 200),
     "delete": (lambda _: ENGINE.delete(range(1000, 1100)), {"pkey"}, 200),
-    "update": (lambda _: ENGINE.update(range(200_021, 200_121), lambda _: {}), {"pkey"}, 300),
+    "update": (lambda _: ENGINE.update(WAITING, lambda _: {}), {"pkey"}, 300),
 }
 
 

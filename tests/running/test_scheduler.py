@@ -12,7 +12,6 @@ from tests.running.support import Running, eventually, named
 from oban import Job, Oban, Worker, worker
 from oban.engines.postgres import PostgresEngine
 from oban.engines.values import DueSlots, JobFilter
-from oban.options import SchedulerOptions
 from oban.periodic import Periodic
 from oban.running.scheduler import Due, entries_of
 from oban.vault import Vault
@@ -236,7 +235,7 @@ def test_entries_of_one_name_from_two_workers_are_known() -> None:
     class Two(Worker):
         async def process(self, job: Job) -> None: ...
 
-    entries, twins = entries_of("Twins", SchedulerOptions())
+    entries, twins = entries_of("Twins", ())
     assert [each.expr for each in entries] == ["@hourly"]
     assert twins == {"twin"}
     for each in (One, Two):

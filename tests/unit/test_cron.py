@@ -5,7 +5,8 @@ from calendar import monthrange
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache
-from itertools import pairwise
+from itertools import count, pairwise
+from operator import add
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -436,10 +437,11 @@ def test_a_far_slot_costs_no_more_questions_to_the_zone_than_a_near_one(
         return shift_at(*args)
 
     monkeypatch.setattr(cron_calendar, "shift_at", counted)
+    cron_calendar.stretches.cache_clear()
     cron = Cron.parse(expr, "Europe/London")
     cron.next(utc("2072-03-01"))
     cron.previous(utc("2112-02-28"))
-    assert asked <= 24
+    assert 0 < asked <= 24
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo", "Pacific/Kiritimati"])
@@ -643,11 +645,6 @@ class Entry(NamedTuple):
     months: set[int]
     weekdays: set[int]
 
-    def fits(self, wall: datetime) -> bool:
-        return (
-            wall.minute in self.minutes and wall.hour in self.hours and self.fits_day(wall.date())
-        )
-
     def fits_day(self, day: date) -> bool:
         return (
             day.day in self.days
@@ -707,6 +704,12 @@ def entries(draw: st.DrawFn) -> Entry:
 
 
 @cache
+def every_other_day() -> list[datetime]:
+    start = utc("1840-01-01")
+    return [start + 2 * each * DAY for each in range(100 * 365)]
+
+
+@cache
 def changes(name: str) -> list[datetime]:
     """The first minutes after the zone's changes from 1840 to 2040; no two lie within two days."""
     zone = ZoneInfo(name)
@@ -721,9 +724,8 @@ def changes(name: str) -> list[datetime]:
         )
         return begin + passed * MINUTE
 
-    start = utc("1840-01-01")
-    known = [(day, offset(day)) for day in (start + 2 * each * DAY for each in range(100 * 365))]
-    found = [change(day) for (day, before), (_, after) in pairwise(known) if before != after]
+    known = pairwise((day, day.astimezone(zone).utcoffset()) for day in every_other_day())
+    found = [change(day) for (day, before), (_, after) in known if before != after]
     return found or [utc("2024-01-01")]
 
 
@@ -739,27 +741,43 @@ def moments(draw: st.DrawFn) -> tuple[str, datetime]:
 
 
 def expected(entry: Entry, name: str, begin: datetime, end: datetime) -> list[datetime]:
-    """The slots after `begin` until `end` by the letter of the rule, minute by minute."""
+    """The slots after `begin` until `end` by the letter of the rule, minute by minute.
+
+    What the wall shows is counted in minutes from the start of the year 1.
+    """
     zone = ZoneInfo(name)
     start = begin.replace(second=0) - 26 * HOUR
     minutes = [start + each * MINUTE for each in range((end - start) // MINUTE + 1)]
-    shown = [minute.astimezone(zone).replace(tzinfo=None, second=0) for minute in minutes]
+    shown: list[int] = []
+
+    def shift(minute: datetime) -> int:
+        return (minute.astimezone(zone).utcoffset() or timedelta()) // MINUTE
+
+    for hour in (minutes[each : each + 60] for each in range(0, len(minutes), 60)):
+        same = shift(hour[0]) == shift(hour[-1])  # no clock is changed twice within one
+        shifts = [shift(hour[0])] * len(hour) if same else map(shift, hour)
+        begins = (hour[0] - EARLIEST) // MINUTE
+        shown += map(add, count(begins), shifts)
+    times = {60 * hour + minute for hour in entry.hours for minute in entry.minutes}
+    fits_day = cache(lambda day: entry.fits_day(date.fromordinal(day + 1)))
+
+    def fits(wall: int) -> bool:
+        day, at = divmod(wall, 24 * 60)
+        return at in times and fits_day(day)
+
     if len(entry.hours) == 24:
         return [
             minute
             for minute, wall in zip(minutes, shown, strict=True)
-            if minute > begin and entry.fits(wall)
+            if minute > begin and fits(wall)
         ]
     slots: list[datetime] = []
     seen = {shown[0]}
     for minute, (before, wall) in zip(minutes[1:], pairwise(shown), strict=True):
-        due = [] if wall in seen else [wall]
-        skipped = before + MINUTE
-        while skipped < wall:
-            due.append(skipped)
-            skipped += MINUTE
+        # What was skipped on the way there, and the time it shows unless it did so before.
+        due = [*range(before + 1, wall), *([] if wall in seen else [wall])]
         seen.update(due)
-        if minute > begin and any(entry.fits(each) for each in due):
+        if minute > begin and any(map(fits, due)):
             slots.append(minute)
     return slots
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
+from functools import cache
 from typing import Any
 
 import erlang
@@ -237,6 +238,7 @@ def is_plain(value: Any) -> bool:
     return type(value) in (type(None), bool, int, float, str, bytes)
 
 
+@cache
 def zeros() -> bytes:
     return b"P" + four(300_000_000) + zlib.compress(bytes(300_000_000), 1)
 
@@ -247,6 +249,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "compressed zeros in a list": lambda: b"l\0\0\0\x01" + zeros() + b"j",
     "compressed zeros in compressed bytes": lambda: compressed(zeros()),
     "empty lists": lambda: compressed(b"l" + four(60_000_000) + b"j" * 60_000_000),
+    "empty lists in a map": lambda: compressed(b"t" + four(1_500_000) + b"j" * 3_000_000),
+    "empty lists in a tuple": lambda: compressed(b"i" + four(3_000_000) + b"j" * 3_000_000),
     "a list of four billion": lambda: b"l\xff\xff\xff\xff" + b"j" * 1000,
     "a tuple of four billion": lambda: b"i\xff\xff\xff\xff",
     "a text of four gigabytes": lambda: b"m\xff\xff\xff\xff",
@@ -264,6 +268,19 @@ def test_a_bomb_takes_neither_time_nor_memory(bomb: str) -> None:
         pytest.raises(ValueError, match="not a recorded value"),
     ):
         decode(encoded)
+
+
+def test_terms_are_counted_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than are allowed, though no list has that many."""
+
+    def lists(count: int) -> str:
+        inner = b"l" + four(98) + b"j" * 98 + b"j"  # a hundred with itself and its end
+        return packed(compressed(b"l" + four(count) + inner * count + b"j"))
+
+    monkeypatch.setattr("oban.recorded.MAX_INFLATED_TERMS", 1_002)
+    assert decode(lists(10)) == [[[]] * 98] * 10
+    with pytest.raises(ValueError, match="too many terms"):
+        decode(lists(11))
 
 
 def test_a_large_number_is_read_in_no_time() -> None:

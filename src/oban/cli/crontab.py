@@ -41,7 +41,9 @@ def entries(
     known = {slot.entry: slot for slot in slots}
     by_id = {job.id: job for job in jobs}
     found = []
-    for periodic in sorted(entries_of(loaded.options.name, options)[0], key=lambda each: each.name):
+    for periodic in sorted(
+        entries_of(loaded.options.name, options.periodic)[0], key=lambda each: each.name
+    ):
         cron = periodic.cron(options.timezone)
         last = known.get(periodic.name)
         job = by_id.get(last.job_id) if last and last.job_id else None
@@ -61,7 +63,7 @@ def coming(loaded: Configuration, count: int) -> list[tuple[datetime, Periodic]]
             yield slot, periodic.name, periodic
             slot = cron.next(slot)
 
-    all_runs = [runs(each) for each in entries_of(loaded.options.name, options)[0]]
+    all_runs = [runs(each) for each in entries_of(loaded.options.name, options.periodic)[0]]
     together = merge(*all_runs, key=lambda run: run[:2])
     return [(slot, periodic) for slot, _, periodic in islice(together, count)]
 

@@ -9,6 +9,7 @@ from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -103,14 +104,16 @@ def slots(fields: Fields, zone: tzinfo, first: int, last: int) -> Iterator[int]:
         first = max(first, (day - 1) * DAY)
         if first > last:
             return
-        end = min(first // DAY * DAY + DAY - 1, last)
-        for stretch in stretches(fields, zone, first, end):
-            for time in times(fields, stretch.low, stretch.high):
-                slot = max(time - stretch.shift, stretch.first)
+        for begin, shift, low, high in stretches(zone, first // DAY, fields.every_hour):
+            if begin > last:
+                return
+            reached = low if first <= begin else max(low, first + shift)
+            for time in times(fields, reached, min(high, last + shift)):
+                slot = max(time - shift, begin)
                 if slot > found:
                     yield slot
                     found = slot
-        first = end + 1
+        first = (first // DAY + 1) * DAY
 
 
 def latest_slot(fields: Fields, zone: tzinfo, at: int) -> int | None:
@@ -118,12 +121,12 @@ def latest_slot(fields: Fields, zone: tzinfo, at: int) -> int | None:
     at = min(at, LAST_MINUTE)
     while at >= 0 and (day := last_day(fields, at // DAY + 1)) is not None:
         at = min(at, (day + 2) * DAY - 1)
-        first = at // DAY * DAY
-        for stretch in reversed(stretches(fields, zone, first, at)):
-            time = latest_time(fields, stretch.low, stretch.high)
-            if time is not None:
-                return max(time - stretch.shift, stretch.first)
-        at = first - 1
+        for begin, shift, low, high in reversed(stretches(zone, at // DAY, fields.every_hour)):
+            if begin <= at:
+                time = latest_time(fields, low, min(high, at + shift))
+                if time is not None:
+                    return max(time - shift, begin)
+        at = at // DAY * DAY - 1
     return None
 
 
@@ -140,15 +143,18 @@ class Stretch(NamedTuple):
     high: int
 
 
-def stretches(fields: Fields, zone: tzinfo, first: int, last: int) -> list[Stretch]:
+@lru_cache(maxsize=4096)
+def stretches(zone: tzinfo, day: int, every_hour: bool) -> tuple[Stretch, ...]:
+    """What a day of UTC is made of. Kept: the entries of a crontab ask for the same few days."""
+    first = day * DAY
     # No clock was ever set back by more than a day, so one day tells what it has shown before.
     reached = max(end + shift for _, end, shift in steady(zone, first - DAY, first - 1))
     found = []
-    for start, end, shift in steady(zone, first, last):
-        low = start + shift if fields.every_hour else reached + 1
+    for start, end, shift in steady(zone, first, first + DAY - 1):
+        low = start + shift if every_hour else reached + 1
         found.append(Stretch(start, shift, low, end + shift))
         reached = max(reached, end + shift)
-    return found
+    return tuple(found)
 
 
 def steady(zone: tzinfo, first: int, last: int) -> Iterator[tuple[int, int, int]]:
@@ -207,16 +213,20 @@ def fits(fields: Fields, day: int) -> bool:
 def first_day(fields: Fields, day: int) -> int | None:
     """The first day that fits, from `day` on."""
     for month in range(month_of(day), 9999 * 12):
-        if found := [fit for fit in fitting_days(fields, month) if fit >= day]:
-            return found[0]
+        if month % 12 + 1 in fields.months:
+            found = fitting_days(fields.days, fields.weekdays, month)
+            if (place := bisect_left(found, day)) < len(found):
+                return found[place]
     return None
 
 
 def last_day(fields: Fields, day: int) -> int | None:
     """The last day that fits, up to `day`."""
     for month in range(month_of(day), -1, -1):
-        if found := [fit for fit in fitting_days(fields, month) if fit <= day]:
-            return found[-1]
+        if month % 12 + 1 in fields.months:
+            found = fitting_days(fields.days, fields.weekdays, month)
+            if place := bisect_right(found, day):
+                return found[place - 1]
     return None
 
 
@@ -226,11 +236,10 @@ def month_of(day: int) -> int:
     return (known.year - 1) * 12 + known.month - 1
 
 
-def fitting_days(fields: Fields, month: int) -> list[int]:
+@lru_cache(maxsize=1024)
+def fitting_days(days: tuple[int, ...], weekdays: frozenset[int], month: int) -> tuple[int, ...]:
     year, month = month // 12 + 1, month % 12 + 1
-    if month not in fields.months:
-        return []
     first = date(year, month, 1).toordinal()
     length = monthrange(year, month)[1]
-    ordinals = [first + day - 1 for day in fields.days if day <= length]
-    return [ordinal - 1 for ordinal in ordinals if ordinal % 7 in fields.weekdays]
+    ordinals = [first + day - 1 for day in days if day <= length]
+    return tuple(ordinal - 1 for ordinal in ordinals if ordinal % 7 in weekdays)

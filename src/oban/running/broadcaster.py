@@ -104,7 +104,7 @@ class Broadcaster(Loop):
         return {"name": self.instance, "node": self.leader.node}
 
     def crontab(self) -> list[Any]:
-        entries, _ = entries_of(self.instance, self.scheduler)
+        entries, _ = entries_of(self.instance, self.scheduler.periodic)
         zone = self.scheduler.timezone
         return [
             [each.expr, each.worker, {"timezone": each.timezone or zone, "name": each.name}]

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -135,6 +135,7 @@ class Scheduler(Loop):
         self.engine = engine
         self.session = session
         self.options = options
+        self.configured = options.periodic
         self.leader = leader
         self.instance = name
         self.clock = clock
@@ -167,7 +168,7 @@ class Scheduler(Loop):
 
     def entries(self) -> list[Periodic]:
         """The entries of this Oban; two workers that call one alike are told of, once."""
-        found, twins = entries_of(self.instance, self.options)
+        found, twins = entries_of(self.instance, self.configured)
         for twin in twins - self.twins:
             telemetry.execute("oban.scheduler.twins", {"entry": twin})
         self.twins |= twins
@@ -228,7 +229,7 @@ class Scheduler(Loop):
         telemetry.execute("oban.scheduler.refused", metadata)
 
 
-def entries_of(name: str, options: SchedulerOptions) -> tuple[list[Periodic], set[str]]:
+def entries_of(name: str, configured: Iterable[Periodic]) -> tuple[list[Periodic], set[str]]:
     """The entries of this Oban: of its workers, and of its configuration, which wins by name.
 
     And the names that several of its workers use, where the last one wins.
@@ -239,7 +240,7 @@ def entries_of(name: str, options: SchedulerOptions) -> tuple[list[Periodic], se
         if definition.oban == name
         for entry in definition.cron
     ]
-    entries = {entry.name: entry for entry in (*own, *options.periodic)}
+    entries = {entry.name: entry for entry in (*own, *configured)}
     twins = {twin for twin, count in Counter(entry.name for entry in own).items() if count > 1}
     return list(entries.values()), twins
 

@@ -87,7 +87,7 @@ async def entries(dashboard: Dashboard) -> list[Entry]:
     oban, engine = dashboard.oban, dashboard.oban.engine
     options = oban.options.scheduler
     slots = {each.entry: each for each in await dashboard.read(engine.last_slots(oban.name))}
-    known = {each.name: each for each in entries_of(oban.name, options)[0]}
+    known = {each.name: each for each in entries_of(oban.name, options.periodic)[0]}
     names = sorted({*known, *slots})
     last = [each.job_id for each in slots.values() if each.job_id is not None]
     runs = await dashboard.read(engine.last_runs(names, last, RUNS, LOOKED_AT))
@@ -120,7 +120,7 @@ async def run(request: Request) -> Response:
     user = dashboard.require(request, Role.OPERATE)
     name = request.path_params["entry"]
     options = dashboard.oban.options.scheduler
-    known = {each.name: each for each in entries_of(dashboard.oban.name, options)[0]}
+    known = {each.name: each for each in entries_of(dashboard.oban.name, options.periodic)[0]}
     if name not in known:
         raise HTTPException(
             404, f"this process cannot build jobs of {name!r:.80}: it has no worker"
