@@ -10,15 +10,16 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from psycopg_pool import AsyncConnectionPool
 
 from oban import configuration, instances, telemetry
-from oban.engines.base import Engine, Operation
+from oban.engines.base import Engine
+from oban.engines.nodes import Beat
+from oban.engines.operation import Operation
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import (
-    Beat,
+from oban.engines.runs import Head
+from oban.engines.signals import (
     Commanded,
     Deaf,
     Due,
     ForeignCommand,
-    Head,
     Inserted,
     Resigned,
     Resync,

@@ -7,7 +7,7 @@ from tests.running.support import eventually
 
 from oban import Oban, schema
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import ProducerIdentity
+from oban.engines.runs import ProducerIdentity
 
 LATEST = schema.latest_version()
 

@@ -9,7 +9,7 @@ import pytest
 from tests.running.support import Running, eventually, named, reached
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.running.ahead import PATIENCE, SPAN, WINDOW, Ahead
 from oban.running.producer import Producer
 

@@ -13,7 +13,7 @@ import pytest
 from tests.running.support import Running, eventually, named, reached, soon
 
 from oban import Job, Oban, Worker, instances, worker
-from oban.engines.values import Report
+from oban.engines.nodes import Report
 from oban.errors import ObanError
 
 QUICK = {"interval": 0.1, "max_age": 0.5}

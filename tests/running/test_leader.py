@@ -8,7 +8,7 @@ import pytest
 from tests.running.support import Running, eventually, named
 
 from oban import Oban
-from oban.engines.values import Lease
+from oban.engines.nodes import Lease
 from oban.running.leader import Leader
 
 QUICK = {"interval": 0.2, "max_age": 1}

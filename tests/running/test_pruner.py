@@ -7,7 +7,7 @@ import pytest
 from tests.running.support import Running, eventually, named
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 
 QUICK = {"interval": 0.2, "max_age": 1}
 

@@ -13,7 +13,8 @@ from tests.roads import direct
 from tests.running.support import Running, eventually, named, reached
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import ForeignCommand, Intent
+from oban.engines.commands import Intent
+from oban.engines.signals import ForeignCommand
 from oban.errors import InvalidOption
 from oban.options import QueueOptions
 from oban.running.control import Control

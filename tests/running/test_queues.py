@@ -11,7 +11,7 @@ import pytest
 from tests.running.support import Running, eventually, reached
 
 from oban import Job, Oban, Worker, job, worker
-from oban.engines.values import Head, Place
+from oban.engines.runs import Head, Place
 from oban.testing import reset_oban
 
 RAN: list[Any] = []
@@ -46,7 +46,7 @@ class Failing(Worker):
 
 
 async def count(oban: Oban, state: str, queue: str) -> int:
-    from oban.engines.values import JobFilter
+    from oban.engines.reads import JobFilter
 
     return len(await oban.list_jobs(JobFilter(states=[state], queue=queue, limit=100_000)))
 
@@ -110,7 +110,7 @@ async def test_each_job_runs_once_over_several_nodes(running: Running, client: O
 
 
 def everything() -> Any:
-    from oban.engines.values import JobFilter
+    from oban.engines.reads import JobFilter
 
     return JobFilter(limit=100_000)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.running.support import Running, eventually, named, reached, soon
 
 from oban import Job, Record, Snooze, Worker, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 
 
 class Seen:

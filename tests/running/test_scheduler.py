@@ -10,8 +10,9 @@ import pytest
 from tests.running.support import Running, eventually, named
 
 from oban import Job, Oban, Worker, worker
+from oban.engines.cron import DueSlots
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import DueSlots, JobFilter
+from oban.engines.reads import JobFilter
 from oban.options import SchedulerOptions
 from oban.periodic import Periodic
 from oban.running.scheduler import Due, entries_of

@@ -122,7 +122,7 @@ async def test_all_that_match_are_deleted_once_that_is_confirmed(page: Any, clie
 
 
 async def every_job(client: Oban) -> list[Job]:
-    from oban.engines.values import JobFilter
+    from oban.engines.reads import JobFilter
 
     return await client.list_jobs(JobFilter(limit=1_000))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oban.engines.values import EVERY
+from oban.engines.commands import EVERY
 from oban.oban import Oban
 from oban.phrases import length_text, moment_text
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from psycopg import sql
 
-from oban.engines.base import Operation
+from oban.engines.operation import Operation
 from oban.engines.postgres.rows import COLUMN_LISTS
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ FILES: Final = (
     "runs",
     "limits",
     "nodes",
+    "commands",
+    "rescue",
     "cron",
     "history",
     "metrics",
