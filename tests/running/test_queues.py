@@ -209,7 +209,7 @@ async def test_where_the_way_is_littered_claims_begin_behind_the_last_and_miss_n
 ) -> None:
     monkeypatch.setattr("oban.running.turns.LITTERED", -1.0)  # as if finding a job took long
     async with running(queues={"default": {"limit": 1}}) as oban:
-        (producer,) = oban.queue_loops()
+        (producer,) = oban.producers.values()
         for n in range(3):
             await reached(oban, await client.enqueue(Noting.new({"n": n}, priority=5)), "completed")
         place = Place(5, "2020-01-01 00:00:00", 0)
@@ -232,7 +232,7 @@ async def test_where_a_queue_begins_holds_for_a_moment(
     monkeypatch.setattr("oban.running.turns.START_AGE", 1.5)
     async with running(queues={"default": 1}, stager={"interval": 3600}) as oban:
         await reached(oban, await client.enqueue(Noting.new({"n": 1})), "completed")
-        (producer,) = oban.queue_loops()
+        (producer,) = oban.producers.values()
         beyond = Place(9, "9999-01-01 00:00:00", 0)
         producer.turns.hear_head(Head(beyond, 1.0))
         job = await client.enqueue(Noting.new({"n": 2}))
