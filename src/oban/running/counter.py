@@ -33,8 +33,8 @@ LONGEST_PAUSE: Final = 300.0
 TENDING: Final = 60.0
 #: The same while nothing has ended: then it is an hour that is over which makes something old.
 TENDING_IDLY: Final = 600.0
-#: Seconds before the first look: a node that starts has better to do, but nothing that ended is pruned
-#: before it was counted.
+#: Seconds before the first look: a node that starts has better to do, but nothing that ended is
+#: pruned before it was counted.
 FIRST_REST: Final = 0.3
 #: Looks that are left out between two while nothing ends, at first and at most: other nodes may run
 #: jobs unknown here. And seconds between two looks beyond which none is.
