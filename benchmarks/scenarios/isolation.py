@@ -12,7 +12,7 @@ from benchmarks.figures import Budget, own_extra
 from benchmarks.measurement import Invalid, Measurement, Void, quantile
 from benchmarks.scenarios.scenario import Scenario
 from oban import Job, Oban, Worker, job, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 
 FLOOD = 100_000
 SAMPLES = {"quick": 80, "full": 300}

@@ -23,7 +23,6 @@ from psycopg_pool import AsyncConnectionPool
 from rich.console import Console
 
 from examples.newsletter import results, subscribers
-from examples.newsletter.dashboard import dashboard
 from examples.newsletter.display import Display, Picture, display
 from examples.newsletter.mail_server import MailServer
 from examples.newsletter.results import PREFIX, Report, Results
@@ -32,6 +31,7 @@ from examples.newsletter.summary import export_svg, print_summary
 from examples.newsletter.workers import SendIssue, render_report
 from oban import Job, Oban, embedded, schema, telemetry
 from oban.errors import ObanError
+from oban.web import app, serving
 
 ISSUE = 42
 FINAL = {"completed", "cancelled", "discarded"}
@@ -115,9 +115,9 @@ async def publish(
         MailServer(options.delay) as mail,
         await Oban.create_pool(dsn) as pool,
         Oban(pool=pool, prefix=PREFIX, queues=queues, shutdown_grace_period=5) as oban,
-        dashboard(oban) as address,
+        serving(app(oban)) as address,
     ):
-        console.print(f"The dashboard is at {address}", style="bold", highlight=False)
+        console.print(f"The dashboard is at {address}/", style="bold", highlight=False)
         os.environ["NEWSLETTER_SMTP"] = mail.address
         os.environ["NEWSLETTER_UNSUBSCRIBED"] = str(left)
         title = f"Issue {ISSUE} to {len(people)} subscribers, {options.limit} mails at a time"
@@ -126,7 +126,7 @@ async def publish(
             outcome = await Run(pool, screen, folder).send(people, mail)
         print_summary(console, outcome, is_embedded=options.dsn is None)
         if console.is_terminal and sys.stdin.isatty() and not options.json:
-            console.print(f"Look around at {address}; Ctrl-C ends.", style="bold", highlight=False)
+            console.print(f"Look around at {address}/; Ctrl-C ends.", style="bold", highlight=False)
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
         return picture, outcome

@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from oban import instances, telemetry
 from oban.bell import Bell
-from oban.engines.base import Engine, Operation
+from oban.engines.base import Engine
 from oban.engines.blocking import refuse_inside_loop
-from oban.engines.values import Retried
+from oban.engines.jobs import Retried
+from oban.engines.operation import Operation
 from oban.enqueueing import Enqueueing
 from oban.errors import InvalidJob
 from oban.job import Job, check_again, clean_changes

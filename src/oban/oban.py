@@ -1,64 +1,30 @@
-"""Oban: the parts wired together, started and stopped."""
+"""Oban: the face of the framework. Its options, its start and stop, and what it is asked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from functools import partial
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 from psycopg_pool import AsyncConnectionPool
 
-from oban import configuration, instances, telemetry
-from oban.engines.base import Engine, Operation
+from oban import configuration, instances
+from oban.engines.base import Engine
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import (
-    Beat,
-    Commanded,
-    Deaf,
-    Due,
-    ForeignCommand,
-    Head,
-    Inserted,
-    Resigned,
-    Resync,
-    Signal,
-    StackAsked,
-    Stop,
-    UniqueLost,
-)
-from oban.errors import DatabaseError, NotStarted
-from oban.limits import Limits
+from oban.errors import NotStarted
 from oban.lookup import WorkerFinder
-from oban.options import Options, PoolOptions, QueueOptions
+from oban.options import Options, PoolOptions
 from oban.pool import open_pool
 from oban.queue_control import QueueControl
-from oban.running.broadcaster import Broadcaster
 from oban.running.children import Children, refuse_in_child
-from oban.running.control import Control
 from oban.running.executor import Executor
-from oban.running.heart import Heart
-from oban.running.leader import Leader
-from oban.running.listener import Listener
-from oban.running.meter import Meter
+from oban.running.node import NOT_YET, Node
 from oban.running.places import Places
 from oban.running.producer import Producer, QueueInfo
-from oban.running.queues import Queues
 from oban.running.resources import Factory, check_factories
-from oban.running.solitude import Solitude
-from oban.running.stacks import stack_of
-from oban.running.stager import Stager
 from oban.running.threads import Threads
 from oban.vault import Vault
 from oban.worker.hooks import clean_hooks
-
-STAGER_LABEL = "oban stager"
-BROADCAST_LABEL = "oban broadcaster"
-#: Why nothing is heard while a node starts, or runs nothing.
-NOT_YET = "not listening yet"
-
-#: Seconds that telling somebody where the code of a job is may take.
-ANSWERING: Final = 2.0
 
 
 class ObanOptions(TypedDict, total=False):
@@ -114,18 +80,12 @@ class Oban(QueueControl):
                 Vault(self.options.encryption_keys),
             ),
         )
-        self.queues: Queues | None = None
-        self.control: Control | None = None
-        self.stager: Stager | None = None
-        self.heart: Heart | None = None
+        #: What runs here, None on a client and before and after the run.
+        self.running_node: Node | None = None
         self.supervisor: asyncio.Task[None] | None = None
         self.asked_to_stop: asyncio.Event | None = None
         #: Done when all is up.
         self.ready: asyncio.Future[None] | None = None
-        #: What is told to somebody just now; held here, so that it is not lost on the way.
-        self.answers: set[asyncio.Task[None]] = set()
-        #: Why no notifications are heard, None while they are.
-        self.hearing: str | None = NOT_YET
         #: Set by whoever ends the process right after `stop`: see `Producer.stop`.
         self.exiting = False
         instances.register(self)
@@ -137,7 +97,12 @@ class Oban(QueueControl):
     @property
     def is_leader(self) -> bool:
         """Whether this process leads those that run an Oban of this name, right now."""
-        return self.heart is not None and self.heart.leader.is_leader
+        return self.running_node is not None and self.running_node.is_leader
+
+    @property
+    def hearing(self) -> str | None:
+        """Why no notifications are heard, None while they are."""
+        return self.running_node.hearing if self.running_node else NOT_YET
 
     @staticmethod
     async def create_pool(
@@ -234,7 +199,6 @@ class Oban(QueueControl):
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.engine.close)
             stack.push_async_callback(self.bell.flush)
-            stack.push_async_callback(self.drop_answers)
             await self.engine.open()
             await stack.enter_async_context(
                 self.executor.places.open(
@@ -243,222 +207,32 @@ class Oban(QueueControl):
                 )
             )
             if self.options.queues or self.options.leads:
-                await stack.enter_async_context(background(Listener(self.engine, self.hear).run()))
-                await stack.enter_async_context(self.beating())
-                await stack.enter_async_context(self.staging())
-                await stack.enter_async_context(self.broadcasting())
-                await stack.enter_async_context(self.producing())
+                await stack.enter_async_context(self.running())
             ready.set_result(None)
             await self.asked_to_stop.wait()
 
     @asynccontextmanager
-    async def staging(self) -> AsyncIterator[None]:
-        session = self.engine.session(STAGER_LABEL)
-        self.stager = Stager(
-            self.engine,
-            session,
-            self.options.stager,
-            lambda: self.producers,
-            self.hear_head,
-            hearing=lambda: self.hearing is None,
-        )
-        try:
-            async with background(self.stager.run()):
-                yield
-        finally:
-            self.stager = None
-            await session.close()
-
-    @asynccontextmanager
-    async def beating(self) -> AsyncIterator[None]:
-        """The queues are made here, so that the first beat records them, before any claim.
-
-        That beat brings what was commanded of them, too.
-        """
-        leader = Leader(self.node, wanted=self.options.leads)
-        meter = Meter()
-        vault = self.executor.vault
-        heart = Heart(self.engine, self.options, leader, self, vault=vault, meter=meter)
-        self.executor.meter = meter if self.options.metrics.enabled else None
-        solitude = Solitude(heart.beat, self.wake_queues)
-        make = partial(self.make_producer, solitude, heart.is_believed_alive)
-        grace = self.options.shutdown_grace_period
-        self.queues = Queues(make, self.options.queues, grace, heart.beat_soon)
-        if self.options.queues:  # who only leads runs none, whatever is commanded
-            self.control = Control(self.name, self.node, self.options.queues, self.queues)
-        self.heart = heart
-        try:
-            await heart.open()
-            yield
-        finally:
-            await heart.close()
-            self.heart = self.control = self.queues = self.executor.meter = None
-
-    @asynccontextmanager
-    async def broadcasting(self) -> AsyncIterator[None]:
-        """While others are told of them, notes pass through who tells to who keeps them."""
-        keeper, heart = self.executor.meter, self.heart
-        if keeper is None or heart is None or not self.options.metrics.broadcast:
-            yield
-            return
-        session = self.engine.session(BROADCAST_LABEL)
-        self.executor.meter = Meter()
-        broadcaster = Broadcaster(
-            self.engine,
-            session,
-            self.options.scheduler,
-            heart.leader,
-            name=self.name,
-            meter=self.executor.meter,
-            keeper=keeper,
-            queue_loops=self.queue_loops,
-        )
-        try:
-            async with background(broadcaster.run()):
-                yield
-        finally:
-            broadcaster.pass_on()
-            await session.close()
-
-    @asynccontextmanager
-    async def producing(self) -> AsyncIterator[None]:
-        """All queues at once: they start together, and drain together within one grace period."""
-        assert self.queues is not None
-        assert self.heart is not None
-        await self.say_limits()
-        self.queues.open()
-        try:
-            yield
-        finally:
-            self.queues.drain()
-            self.heart.beat_soon()  # a death from here on is no crash
-            await self.queues.close(self.options.shutdown_grace_period, exiting=self.exiting)
-
-    async def say_limits(self) -> None:
-        """Tell all what divides the queues that are configured here, and what they share.
-
-        Whoever starts last has the say. A queue that is only started by a command has none.
-        """
-        for queue, options in self.options.queues.items():
-            partition = options.limits.partition
-            opening = self.engine.open_limits(queue, partition, self.shared_limits, overrule=True)
-            await self.engine.execute(opening)
-
-    @property
-    def shared_limits(self) -> Mapping[str, Limits]:
-        return {name: each.limits for name, each in self.options.limits.items()}
-
-    def make_producer(
-        self,
-        solitude: Solitude,
-        is_believed_alive: Callable[[], bool],
-        queue: str,
-        options: QueueOptions,
-    ) -> Producer:
-        return Producer(
+    async def running(self) -> AsyncIterator[None]:
+        # How to stop is asked for then: whoever stops this may still decide on it.
+        self.running_node = Node(
             self.engine,
             self.executor,
-            options,
-            name=self.name,
-            node=self.node,
-            queue=queue,
-            cancel_grace_period=self.options.cancel_grace_period,
-            shared_limits=self.shared_limits,
-            solitude=solitude,
-            is_believed_alive=is_believed_alive,
-            hear_due_in=self.hear_due_in,
+            self.options,
+            grace=lambda: self.options.shutdown_grace_period,
+            exiting=lambda: self.exiting,
         )
+        try:
+            async with self.running_node.open():
+                yield
+        finally:
+            self.running_node = None
+
+    # Queues
 
     @property
     def producers(self) -> Mapping[str, Producer]:
         """The queues that run here."""
-        return self.queues.active if self.queues else {}
-
-    def queue_loops(self) -> Sequence[Producer]:
-        return self.queues.producers() if self.queues else []
-
-    def hear_beat(self, beat: Beat) -> None:
-        """What the heartbeat brought, on the loop of the jobs."""
-        assert self.heart is not None
-        if self.control and self.control.hear(beat.intents):
-            self.heart.beat_soon()  # whoever gave the command waits to see it obeyed
-        for intent in beat.intents:
-            if intent.expires_in is not None:
-                self.heart.beat_in(intent.expires_in)
-        for producer in self.queue_loops():
-            uuid = producer.identity.uuid
-            producer.hear_beat(beat.lost.get(uuid, ()), astray=uuid in beat.astray)
-
-    # Signals: hints, each only wakes whoever looks for itself
-
-    def hear(self, signal: Signal) -> None:
-        match signal:
-            case Inserted(queue):
-                self.wake_queue(queue)
-            case Due(at):
-                if self.stager:
-                    self.stager.hear_due(at)
-            case Stop(job_id):
-                for producer in self.queue_loops():
-                    producer.suspect(job_id)
-            case Resigned(name) | Commanded(name, _):
-                if self.heart and name == self.name:
-                    self.heart.beat_soon()
-            case ForeignCommand():
-                if self.control:
-                    self.control.obey(signal)
-            case UniqueLost(job_id) if self.is_leader:  # all hear it, one tells
-                telemetry.execute("oban.job.unique_lost", {"job_id": job_id})
-            case StackAsked(job_id):
-                self.tell_stack(job_id)
-            case Deaf(reason):
-                self.hearing = reason
-                telemetry.execute("oban.signals.deaf", {"reason": reason})
-            case Resync():
-                self.hearing = None
-                if self.stager:
-                    self.stager.alarm.wake()
-                for producer in self.queue_loops():
-                    producer.suspect()
-                self.wake_queues()
-
-    def tell_stack(self, job_id: int) -> None:
-        """Tell whoever asks where the code of a job is, if it runs here."""
-        for producer in self.queue_loops():
-            if (run := producer.slots.run_of(job_id)) is not None:
-                operation = self.engine.tell_stack(job_id, self.node, stack_of(run))
-                answer = asyncio.create_task(self.answer(operation))
-                self.answers.add(answer)
-                answer.add_done_callback(self.answers.discard)
-
-    async def answer(self, operation: Operation[None]) -> None:
-        with suppress(DatabaseError):  # whoever asks has seen nothing, and asks again
-            await self.engine.execute(self.engine.within(operation, ANSWERING))
-
-    async def drop_answers(self) -> None:
-        """Whoever asked waits a moment, and no longer for a node that stops."""
-        if answers := list(self.answers):
-            for answer in answers:
-                answer.cancel()
-            await asyncio.wait(answers)
-
-    def wake_queues(self) -> None:
-        if self.queues:
-            self.queues.wake()
-
-    def hear_head(self, queue: str, head: Head) -> None:
-        if producer := self.producers.get(queue):
-            producer.hear_head(head)
-
-    def hear_due_in(self, delay: float) -> None:
-        if self.stager:
-            self.stager.hear_due_in(delay)
-
-    def wake_queue(self, queue: str) -> None:
-        if producer := self.producers.get(queue):
-            producer.wake()
-
-    # Queues
+        return self.running_node.producers if self.running_node else {}
 
     def check_queue(self, queue: str) -> QueueInfo | None:
         """What the queue does on this node, None when it does not run here."""
@@ -478,14 +252,3 @@ def make_engine(pool: object, options: Options) -> Engine:
         due_within=options.stager.interval,
         listen_dsn=options.listen_dsn,
     )
-
-
-@asynccontextmanager
-async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run beside the body of the `with`, until it is left."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

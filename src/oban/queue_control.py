@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oban.client import Client
-from oban.engines.values import EVERY, Aspect, Commandable, Intent, KnownProducer
+from oban.engines.commands import EVERY, Aspect, Commandable, Intent
+from oban.engines.nodes import KnownProducer
 from oban.errors import InvalidOption
 from oban.limits import LimitInfo, clean_limit_name
 from oban.options import QueueOptions

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from oban.engines.base import Engine
-from oban.engines.values import JobFilter, MetricFilter, ToldStack
+from oban.engines.metrics import MetricFilter
+from oban.engines.reads import JobFilter
+from oban.engines.stacks import ToldStack
 from oban.errors import InvalidJob, InvalidOption
 from oban.explaining import explain
 from oban.explanation import Explanation

@@ -12,7 +12,7 @@ import time
 from tests.chaos.node import Keyed
 
 from oban import Job, Oban
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.errors import Contended
 
 KEYS = 1_000

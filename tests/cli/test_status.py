@@ -7,7 +7,7 @@ from tests.running.support import eventually
 
 from oban import Oban, schema
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import ProducerIdentity
+from oban.engines.runs import ProducerIdentity
 
 LATEST = schema.latest_version()
 
@@ -77,8 +77,8 @@ async def test_a_check_is_an_exit_code(command: Command, oban_dsn: str, insert: 
     assert "not counted" in ran.out
     assert (ran.code, ran.err) == (1, "error: no node runs a queue\n")
     async with Oban(pool=oban_dsn, queues={"default": 1}, refresher={"interval": 0.2}) as oban:
-        assert oban.heart is not None
-        await oban.heart.beat()  # the first was told before it led
+        assert oban.running_node is not None
+        await oban.running_node.heart.beat()  # the first was told before it led
         assert (await check()).code == 0
         shown = (await asyncio.to_thread(command, "status", "--json", "--dsn", oban_dsn)).json
         assert shown["leader"] == oban.node

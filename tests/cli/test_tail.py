@@ -21,8 +21,8 @@ from oban import Job, JobState
 from oban.cli import following
 from oban.cli.following import ENDS, Follower
 from oban.cli.tail import line
+from oban.engines.browsing import JobSearch
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import JobSearch
 
 ENDINGS = """
 from oban import Cancel, Discard, worker

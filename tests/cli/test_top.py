@@ -23,7 +23,8 @@ from tests.faults.proxy import Proxy
 from oban import Job, JobState
 from oban.cli.looker import Look
 from oban.cli.top_view import SORTS, Shown, screen
-from oban.engines.values import KnownProducer, ProducerIdentity
+from oban.engines.nodes import KnownProducer
+from oban.engines.runs import ProducerIdentity
 from oban.looking.census import Census
 from oban.looking.paces import Pace
 from oban.looking.processes import processes

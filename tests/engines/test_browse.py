@@ -13,8 +13,9 @@ import pytest
 from tests.roads import direct
 
 from oban import Job, JobState
+from oban.engines.browsing import Cursor, JobSearch, PathValue
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Cursor, JobFilter, JobSearch, PathValue
+from oban.engines.reads import JobFilter
 from oban.errors import TooSlow
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,9 +9,11 @@ import pytest
 from tests.roads import direct
 
 from oban import Job
-from oban.engines.facts import MOST_AHEAD, JobFacts, KeyHolder
+from oban.engines.commands import EVERY
+from oban.engines.explain import MOST_AHEAD, JobFacts, KeyHolder
+from oban.engines.nodes import Pulse, Report, Sighting
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import EVERY, ProducerIdentity, Pulse, Report, Sighting
+from oban.engines.runs import ProducerIdentity
 from oban.explaining import explain
 from oban.limits import Limits, Partition, QueueLimits
 

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from tests.roads import direct
 
+from oban.engines.nodes import Lease, Report
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Lease, Report
 
 LEASE = 6.0
 

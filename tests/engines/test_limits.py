@@ -17,7 +17,8 @@ from tests.roads import direct
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine, runs
 from oban.engines.postgres.limits import SPANS
-from oban.engines.values import JobFilter, ProducerIdentity, Turn
+from oban.engines.reads import JobFilter
+from oban.engines.runs import ProducerIdentity, Turn
 from oban.errors import DatabaseError
 from oban.limits import Limits, Partition, QueueLimits
 from oban.outcome import Ack

@@ -10,9 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from oban.engines.history import Keep
+from oban.engines.metrics import Counted, MetricFilter, Outlook, Times
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.metrics import MOST_ROWS
-from oban.engines.values import Counted, Keep, MetricFilter, Outlook, Times
 from oban.errors import TooSlow
 from oban.metrics import KEPT, Scale, Series, path_of
 from oban.running.horizon import MARGIN, Horizon

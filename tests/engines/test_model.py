@@ -19,11 +19,12 @@ from tests.conftest import empty
 from tests.engines.model import Model, ModelJob
 
 from oban import Job, JobState
+from oban.engines.nodes import Pulse, Report
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.psycopg import SyncPsycopg
 from oban.engines.postgres.drive import drive_sync
 from oban.engines.postgres.statements import PostgresOperation
-from oban.engines.values import ProducerIdentity, Pulse, Report
+from oban.engines.runs import ProducerIdentity
 from oban.errors import InvalidJob
 from oban.outcome import Ack, AttemptKey
 from oban.states import FINAL

@@ -11,8 +11,10 @@ import pytest
 from tests.running.support import named
 
 from oban import Job
+from oban.engines.nodes import Beat, Pulse, Report, Sighting
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Beat, Fate, ProducerIdentity, Pulse, Report, Rescued, Sighting
+from oban.engines.rescue import Fate, Rescued
+from oban.engines.runs import ProducerIdentity
 from oban.options import LifelineOptions
 from oban.outcome import Ack, AttemptKey
 from oban.running.lifeline import Lifeline

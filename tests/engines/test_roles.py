@@ -9,9 +9,10 @@ from tests.engines.catalog import execute
 from tests.engines.foreign_tables import KINDS, tables_sql
 
 from oban import Job, JobState, schema
-from oban.engines.base import Operation
+from oban.engines.operation import Operation
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import JobFilter, ProducerIdentity
+from oban.engines.reads import JobFilter
+from oban.engines.runs import ProducerIdentity
 from oban.errors import DatabaseError, SchemaError
 from oban.outcome import Ack
 

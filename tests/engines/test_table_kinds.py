@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Place, ProducerIdentity
+from oban.engines.runs import Place, ProducerIdentity
 from oban.outcome import Ack
 
 NOW = datetime.now(UTC)

@@ -14,7 +14,7 @@ from tests.roads import direct
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import ProducerIdentity
+from oban.engines.runs import ProducerIdentity
 from oban.errors import UniqueKeyBusy
 from oban.outcome import Ack
 from oban.unique import Unique

@@ -9,7 +9,7 @@ from tests.faults.proxy import Proxy
 from tests.running.support import named, reached
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.errors import OutcomeUnknown
 
 RAN: list[int | str] = []

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from oban import Job, Oban
-from oban.engines.values import KnownProducer, ProducerIdentity
+from oban.engines.nodes import KnownProducer
+from oban.engines.runs import ProducerIdentity
 from oban.errors import InvalidOption
 from oban.integrations.autoscaling import document, forecast
 from oban.integrations.figures import Figures

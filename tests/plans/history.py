@@ -9,7 +9,7 @@ import oban.schema
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.psycopg import SyncPsycopg
 from oban.engines.postgres.drive import drive_sync
-from oban.engines.values import ProducerIdentity
+from oban.engines.runs import ProducerIdentity
 from oban.outcome import AttemptKey
 
 PRODUCER: Final = ProducerIdentity("5f1c30c2-3c3a-4a5e-8d53-0c6c7d8a9e01", "Oban", "node", "q1")

@@ -9,11 +9,14 @@ import pytest
 from tests.plans.history import FINISHED, PRODUCER, QUEUES, fill, install, run, running_attempts
 from tests.plans.plan import Plan, PlanMode, explaining, plans
 
-from oban.engines.facts import MOST_AHEAD
+from oban.engines.browsing import JobSearch
+from oban.engines.explain import MOST_AHEAD
+from oban.engines.history import Keep
+from oban.engines.metrics import MetricFilter
+from oban.engines.nodes import Pulse, Report, Sighting
 from oban.engines.postgres import PostgresEngine
 from oban.engines.postgres.connections.session import PLAN_AGE
 from oban.engines.postgres.statements import PREPARED, PostgresOperation, Statement
-from oban.engines.values import JobSearch, Keep, MetricFilter, Pulse, Report, Sighting
 from oban.job import Job
 from oban.limits import Partition, QueueLimits
 from oban.outcome import Ack, AttemptKey

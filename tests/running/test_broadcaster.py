@@ -10,7 +10,8 @@ from tests.roads import direct
 from tests.running.support import Running, reached
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import JobCount, Times
+from oban.engines.metrics import Times
+from oban.engines.reads import JobCount
 from oban.running.broadcaster import (
     MOST_BYTES,
     first_running,

@@ -9,7 +9,7 @@ import pytest
 from tests.running.support import Running, eventually, named, reached
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.running.ahead import PATIENCE, SPAN, WINDOW, Ahead
 from oban.running.producer import Producer
 
@@ -39,7 +39,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def producer_of(oban: Oban) -> Producer:
-    (producer,) = oban.queue_loops()
+    (producer,) = oban.producers.values()
     return producer
 
 
@@ -127,9 +127,9 @@ async def test_what_waits_is_told_apart_from_what_runs_and_is_no_stray(
     monkeypatch.setattr("oban.running.ahead.PATIENCE", 60)
     async with running(queues={"default": LIMIT}, refresher=QUICK) as oban:
         jobs = await holding(client, oban, 3)
-        assert oban.heart is not None
+        assert oban.running_node is not None
         for _ in range(5):
-            await oban.heart.beat()
+            await oban.running_node.heart.beat()
         assert await states(client, jobs) == ["executing"] * 5
         info = oban.check_queue("default")
         assert info is not None

@@ -13,7 +13,7 @@ import pytest
 from tests.running.support import Running, eventually, named, reached, soon
 
 from oban import Job, Oban, Worker, instances, worker
-from oban.engines.values import Report
+from oban.engines.nodes import Report
 from oban.errors import ObanError
 
 QUICK = {"interval": 0.1, "max_age": 0.5}
@@ -117,7 +117,7 @@ async def test_a_beat_that_is_heard_during_a_turn_is_not_forgotten(
     running: Running, oban_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(refresher={"interval": 60, "max_age": 200}) as oban:  # no beat but ours
-        (producer,) = oban.queue_loops()
+        (producer,) = oban.producers.values()
         stray = await oban.enqueue(Quick.new(schedule_in=3_600))
         change(
             oban_dsn,
@@ -177,10 +177,10 @@ async def test_a_loop_that_is_wedged_lets_the_beats_end_until_it_is_free(
     async with running(refresher={**QUICK, "max_block": 1.0}) as oban:
         job = await client.enqueue(Blocking.new({"seconds": 2.5}))
         await reached(client, job, "completed", deadline=15)
-        assert oban.heart is not None
-        await oban.heart.beat()
+        assert oban.running_node is not None
+        await oban.running_node.heart.beat()
         before = len(named(events, "oban.refresher.refresh.stop"))
-        await oban.heart.beat()
+        await oban.running_node.heart.beat()
         assert len(named(events, "oban.refresher.refresh.stop")) > before
     wedged, *_ = named(events, "oban.refresher.wedged")
     assert (wedged["job"].id, wedged["worker"]) == (job.id, job.worker)
@@ -202,8 +202,8 @@ async def test_no_job_is_stopped_because_a_record_is_missing_and_it_is_written_a
             return change(oban_dsn, query) == [(1,)]
 
         await eventually(written)
-        assert oban.heart is not None
-        await oban.heart.beat()
+        assert oban.running_node is not None
+        await oban.running_node.heart.beat()
         assert oban.check_all_queues()[0].running == [job.id]
         await client.cancel_job(job)
         await idle(oban)
@@ -296,9 +296,9 @@ async def test_who_may_be_taken_for_dead_claims_nothing_more(
 ) -> None:
     async with running(**unheard) as oban:
         await reached(client, await client.enqueue(Quick.new()), "completed")
-        assert oban.heart is not None
-        assert oban.heart.refresher is not None
-        beats = oban.heart.refresher.session
+        assert oban.running_node is not None
+        assert oban.running_node.heart.refresher is not None
+        beats = oban.running_node.heart.refresher.session
         execute, answers = beats.execute, asyncio.Event()
 
         async def unanswered(operation: Any) -> Any:
@@ -307,9 +307,9 @@ async def test_who_may_be_taken_for_dead_claims_nothing_more(
             return await execute(operation)
 
         beats.execute = unanswered  # type: ignore[method-assign]
-        await eventually(lambda: asyncio.sleep(0, not oban.heart.is_believed_alive()))  # type: ignore[union-attr]
+        await eventually(lambda: asyncio.sleep(0, not oban.running_node.heart.is_believed_alive()))  # type: ignore[union-attr]
         job = await client.enqueue(Quick.new())
-        for producer in oban.queue_loops():
+        for producer in oban.producers.values():
             producer.wake()
         await asyncio.sleep(0.5)
         assert (await client.get_job(job)).state == "available"  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ import pytest
 from tests.running.support import Running, eventually, named
 
 from oban import Oban
-from oban.engines.values import Lease
+from oban.engines.nodes import Lease
 from oban.running.leader import Leader
 
 QUICK = {"interval": 0.2, "max_age": 1}
@@ -54,9 +54,9 @@ async def test_a_follower_takes_over_when_the_lease_ends_and_not_an_interval_lat
     running: Running,
 ) -> None:
     async with running(refresher=QUICK) as one, running(refresher={"interval": 60}) as two:
-        assert one.heart is not None
+        assert one.running_node is not None
         # A process that is gone: it neither renews nor resigns.
-        one.heart.leader.candidate = None
+        one.running_node.heart.leader.candidate = None
         await leads(two, deadline=3)
 
 

@@ -14,8 +14,8 @@ from tests.running.support import Running, eventually, named, reached
 from tests.unit.test_meter import claimed, counts
 
 from oban import Job, Oban, Snooze, Worker, worker
-from oban.engines.base import Operation
-from oban.engines.values import Counted, Outlook
+from oban.engines.metrics import Counted, Outlook
+from oban.engines.operation import Operation
 from oban.errors import DatabaseUnavailable, DataRefused, OutcomeUnknown
 from oban.metrics import Series
 from oban.options import MetricsOptions

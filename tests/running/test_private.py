@@ -17,7 +17,7 @@ from tests.running.in_processes import Hidden
 from tests.running.support import Running, reached
 
 from oban import Cancel, Discard, Job, Oban, Snooze, Worker, current_job, job, telemetry, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.errors import InvalidJob, InvalidOption
 from oban.options import Options
 from oban.testing import assert_enqueued, drain_queue, mode, process_job

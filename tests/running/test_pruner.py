@@ -7,7 +7,7 @@ import pytest
 from tests.running.support import Running, eventually, named
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 
 QUICK = {"interval": 0.2, "max_age": 1}
 
@@ -33,9 +33,9 @@ async def test_the_leader_prunes_unless_that_is_off(
             return found is None if gone else found is not None and found.state == "completed"
 
         await eventually(ended)
-        assert oban.heart is not None
+        assert oban.running_node is not None
         for _ in range(3):
-            await oban.heart.beat()
+            await oban.running_node.heart.beat()
         assert (await client.get_job(job) is None) == gone
     assert bool(named(events, "oban.pruner.prune.stop")) == gone
 

@@ -13,7 +13,8 @@ from tests.roads import direct
 from tests.running.support import Running, eventually, named, reached
 
 from oban import Job, Oban, Worker, worker
-from oban.engines.values import ForeignCommand, Intent
+from oban.engines.commands import Intent
+from oban.engines.signals import ForeignCommand
 from oban.errors import InvalidOption
 from oban.options import QueueOptions
 from oban.running.control import Control
@@ -171,8 +172,8 @@ async def test_of_a_queue_that_was_stopped_and_is_done_nothing_is_left(
     async with running(refresher={"interval": 3600}) as oban:
         await eventually(client.list_queues)
         await client.stop_queue("default")
-        assert oban.heart is not None
-        oban.heart.beat_soon()
+        assert oban.running_node is not None
+        oban.running_node.heart.beat_soon()
 
         async def gone() -> bool:
             return not await client.list_queues()
@@ -303,8 +304,8 @@ async def test_who_only_leads_runs_nothing_whatever_is_commanded(
 ) -> None:
     await client.start_queue("extra")
     async with running(queues={}, leadership=True, refresher=QUICK) as oban:
-        assert oban.heart is not None
-        await oban.heart.beat()
+        assert oban.running_node is not None
+        await oban.running_node.heart.beat()
         assert oban.check_all_queues() == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.running.support import Running, eventually, reached
 
 from oban import Job, Oban, Worker, job, worker
-from oban.engines.values import Head, Place
+from oban.engines.runs import Head, Place
 from oban.testing import reset_oban
 
 RAN: list[Any] = []
@@ -46,7 +46,7 @@ class Failing(Worker):
 
 
 async def count(oban: Oban, state: str, queue: str) -> int:
-    from oban.engines.values import JobFilter
+    from oban.engines.reads import JobFilter
 
     return len(await oban.list_jobs(JobFilter(states=[state], queue=queue, limit=100_000)))
 
@@ -110,7 +110,7 @@ async def test_each_job_runs_once_over_several_nodes(running: Running, client: O
 
 
 def everything() -> Any:
-    from oban.engines.values import JobFilter
+    from oban.engines.reads import JobFilter
 
     return JobFilter(limit=100_000)
 
@@ -209,7 +209,7 @@ async def test_where_the_way_is_littered_claims_begin_behind_the_last_and_miss_n
 ) -> None:
     monkeypatch.setattr("oban.running.turns.LITTERED", -1.0)  # as if finding a job took long
     async with running(queues={"default": {"limit": 1}}) as oban:
-        (producer,) = oban.queue_loops()
+        (producer,) = oban.producers.values()
         for n in range(3):
             await reached(oban, await client.enqueue(Noting.new({"n": n}, priority=5)), "completed")
         place = Place(5, "2020-01-01 00:00:00", 0)
@@ -232,7 +232,7 @@ async def test_where_a_queue_begins_holds_for_a_moment(
     monkeypatch.setattr("oban.running.turns.START_AGE", 1.5)
     async with running(queues={"default": 1}, stager={"interval": 3600}) as oban:
         await reached(oban, await client.enqueue(Noting.new({"n": 1})), "completed")
-        (producer,) = oban.queue_loops()
+        (producer,) = oban.producers.values()
         beyond = Place(9, "9999-01-01 00:00:00", 0)
         producer.turns.hear_head(Head(beyond, 1.0))
         job = await client.enqueue(Noting.new({"n": 2}))

@@ -8,7 +8,7 @@ import pytest
 from tests.running.support import Running, eventually, named, reached, soon
 
 from oban import Job, Record, Snooze, Worker, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 
 
 class Seen:
@@ -137,15 +137,15 @@ async def test_an_outcome_that_the_database_refuses_altogether_runs_no_job_twice
                 return len(named(events, "oban.producer.refused")) == 2
 
             await eventually(given_up)
-            assert oban.heart is not None
+            assert oban.running_node is not None
             for _ in range(5):
-                await oban.heart.beat()
+                await oban.running_node.heart.beat()
             starts = [each["job"].id for each in named(events, "oban.job.start")]
             assert starts.count(second.id) == 1
             other = await oban.enqueue(Snoozing.new())
             await reached(oban, other, "scheduled")
             connection.execute("drop index once")
-            (producer,) = oban.queue_loops()
+            (producer,) = oban.producers.values()
             producer.turns.refused_until = 0
             producer.wake()
             await oban.enqueue(Snoozing.new())

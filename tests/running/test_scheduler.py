@@ -10,8 +10,9 @@ import pytest
 from tests.running.support import Running, eventually, named
 
 from oban import Job, Oban, Worker, worker
+from oban.engines.cron import DueSlots
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import DueSlots, JobFilter
+from oban.engines.reads import JobFilter
 from oban.periodic import Periodic
 from oban.running.scheduler import Due, entries_of
 from oban.vault import Vault
@@ -153,9 +154,9 @@ async def test_what_runs_at_boot_runs_with_the_first_node_and_not_with_later_one
     async with running(**options):
         await jobs_of(client, 1)
         async with running(**options) as second:
-            assert second.heart is not None
+            assert second.running_node is not None
             for _ in range(5):
-                await second.heart.beat()
+                await second.running_node.heart.beat()
         assert len(await jobs_of(client, 1)) == 1
     async with running(**options):
         await jobs_of(client, 2)
@@ -174,10 +175,10 @@ async def test_two_that_start_at_once_boot_once(client: Oban, running: Running) 
             async def live(ready: asyncio.Barrier = ready, n: int = n) -> None:
                 await ready.wait()
                 async with running(**options) as oban:
-                    assert oban.heart is not None
+                    assert oban.running_node is not None
                     await jobs_of(client, n)
                     for _ in range(3):
-                        await oban.heart.beat()
+                        await oban.running_node.heart.beat()
                     await ready.wait()
 
             group.create_task(live())
@@ -249,7 +250,7 @@ async def test_a_leader_without_queues_counts_as_one_that_was_there_before(
     async with running(queues={}, leadership=True, **options):
         await jobs_of(client, 1)
         async with running(queues={"other": 1}, **options) as second:
-            assert second.heart is not None
+            assert second.running_node is not None
             for _ in range(5):
-                await second.heart.beat()
+                await second.running_node.heart.beat()
         assert len(await jobs_of(client, 1)) == 1

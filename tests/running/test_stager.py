@@ -11,7 +11,7 @@ from tests.running.support import named
 
 from oban import Job, JobState
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Head
+from oban.engines.runs import Head
 from oban.options import StagerOptions
 from oban.running.stager import SHORTEST, Stager
 

@@ -9,7 +9,8 @@ from itertools import zip_longest
 
 import pytest
 
-from oban.engines.values import Lease, ProducerIdentity, Sighting
+from oban.engines.nodes import Lease, Sighting
+from oban.engines.runs import ProducerIdentity
 from oban.periodic import Periodic
 from oban.running.boot import Boot
 from oban.running.scheduler import Calendar

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oban.engines.postgres.channels import MAX_INFLATED, Channels, decode
 from oban.engines.postgres.signals import Echoes
-from oban.engines.values import (
+from oban.engines.signals import (
     Commanded,
     Due,
     ForeignCommand,

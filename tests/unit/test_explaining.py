@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from tests.rows import restored
 
-from oban.engines.facts import MOST_AHEAD, JobFacts, KeyHolder, Room, Runner
-from oban.engines.values import EVERY, Intent, KnownProducer, ProducerIdentity
+from oban.engines.commands import EVERY, Intent
+from oban.engines.explain import MOST_AHEAD, JobFacts, KeyHolder, Room, Runner
+from oban.engines.nodes import KnownProducer
+from oban.engines.runs import ProducerIdentity
 from oban.explaining import explain
 from oban.explaining.ended import DIED, SUSPECT
 from oban.explaining.words import KeptError

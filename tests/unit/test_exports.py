@@ -28,6 +28,7 @@ PUBLIC = {
         "uninstall", "uninstall_sql", "uninstall_statements",
     },
     "oban.embedded": {"Server", "start", "stop"},
+    "oban.web": {"BasicAuth", "Role", "User", "app", "serving"},
     "oban.integrations.opentelemetry": {"instrument", "uninstrument"},
     "oban.integrations.prometheus": {"DatabaseCollector", "app", "attach", "detach"},
     "oban.integrations.sentry": {"SentryHooks"},

@@ -5,7 +5,8 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oban.engines.values import ProducerIdentity, Sighting
+from oban.engines.nodes import Sighting
+from oban.engines.runs import ProducerIdentity
 from oban.running.lifeline import RETURNING, Silences
 
 INTERVAL = 3.0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from tests.rows import restored
 
 from oban import Job
-from oban.engines.values import Times
+from oban.engines.metrics import Times
 from oban.metrics import REST
 from oban.running.meter import MOST_NOTES, MOST_SKETCHES, Meter
 from oban.sketch import bin_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oban.engines.values import JobSearch, PathValue
+from oban.engines.browsing import JobSearch, PathValue
 from oban.web.query import parse, quoted
 
 

@@ -22,7 +22,7 @@ from oban.engines.postgres.rows import (
     read_claimed,
     read_job,
 )
-from oban.engines.values import ProducerIdentity
+from oban.engines.runs import ProducerIdentity
 
 NAMES = (
     "id", "state", "queue", "worker", "attempt", "max_attempts", "priority", "args", "meta",

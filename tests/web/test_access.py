@@ -25,7 +25,7 @@ def basic(name: str, password: str = "secret") -> dict[str, str]:
 
 
 async def rows(engine: PostgresEngine) -> list[Any]:
-    from oban.engines.values import JobFilter
+    from oban.engines.reads import JobFilter
 
     found = await engine.execute(engine.search(JobFilter()))
     intents = await engine.execute(engine.intents("Oban"))

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvicorn
 from tests.running.support import eventually, reached
 
 from oban import Job, Oban, worker
 from oban.engines.postgres import PostgresEngine
-from oban.web import app
+from oban.web import app, serving
 
 playwright = pytest.importorskip(
     "playwright.async_api", reason="playwright is not installed: no browser is tried"
@@ -43,27 +42,8 @@ async def site(client: Oban) -> AsyncIterator[str]:
     from starlette.routing import Mount
 
     host = Starlette(routes=[Mount("/oban", app(client, refresh=0.5))])
-    config = uvicorn.Config(host, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    server.capture_signals = NoSignals  # type: ignore[assignment, method-assign]
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not serving.done()
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://localhost:{port}/oban"
-    finally:
-        server.should_exit = server.force_exit = True
-        await serving
-
-
-class NoSignals:
-    """The tests keep their signals."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+    async with serving(host) as address:
+        yield f"{address.replace('127.0.0.1', 'localhost')}/oban"
 
 
 @pytest.fixture
@@ -122,7 +102,7 @@ async def test_all_that_match_are_deleted_once_that_is_confirmed(page: Any, clie
 
 
 async def every_job(client: Oban) -> list[Job]:
-    from oban.engines.values import JobFilter
+    from oban.engines.reads import JobFilter
 
     return await client.list_jobs(JobFilter(limit=1_000))
 

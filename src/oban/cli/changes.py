@@ -33,8 +33,10 @@ from oban.cli.options import (
 )
 from oban.cli.terminal import messages, output, print_json
 from oban.configuration import Configuration
-from oban.engines.base import Engine, Operation
-from oban.engines.values import JobFilter, Retried
+from oban.engines.base import Engine
+from oban.engines.jobs import Retried
+from oban.engines.operation import Operation
+from oban.engines.reads import JobFilter
 from oban.oban import Oban
 from oban.phrases import counted, listed
 from oban.states import FINAL, JobState, states_before

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from oban.cli.terminal import one_line, output, relative
 from oban.configuration import Configuration
-from oban.engines.values import LastSlot
+from oban.engines.cron import LastSlot
 from oban.errors import UnknownWorker
 from oban.job import Job
 from oban.lookup import WorkerFinder

@@ -22,7 +22,7 @@ from oban.cli.options import (
 )
 from oban.cli.terminal import flat, output, print_json
 from oban.configuration import Configuration
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.explanation import Cause, Explanation
 from oban.fields import MAX_ID
 

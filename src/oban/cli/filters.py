@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from oban.cli.failures import WrongUsage
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.states import JobState
 
 PANEL = "Which jobs"

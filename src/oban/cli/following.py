@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from oban.engines.base import Engine, Operation, Session
-from oban.engines.values import JobSearch
+from oban.engines.base import Engine, Session
+from oban.engines.browsing import JobSearch
+from oban.engines.operation import Operation
 from oban.job import Job
 from oban.states import FINAL, JobState
 

@@ -34,7 +34,8 @@ from oban.cli.stats import stats
 from oban.cli.tail import tail
 from oban.cli.terminal import print_json, printable, say, show
 from oban.configuration import Configuration
-from oban.engines.values import JobFilter, ToldStack
+from oban.engines.reads import JobFilter
+from oban.engines.stacks import ToldStack
 from oban.job import Job
 from oban.states import JobState
 

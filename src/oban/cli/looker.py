@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
-from oban.engines.base import Operation, Session
-from oban.engines.values import JobSearch
+from oban.engines.base import Session
+from oban.engines.browsing import JobSearch
+from oban.engines.operation import Operation
 from oban.job import Job
 from oban.looking.census import Census, CensusTaker
 from oban.looking.paces import ENDED, FAILED, SCALE, Pace, paces

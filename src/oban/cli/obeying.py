@@ -10,7 +10,7 @@ from oban.cli.database import client
 from oban.cli.queue_table import differing, is_silent, scope
 from oban.cli.terminal import output, printable, say
 from oban.configuration import Configuration
-from oban.engines.values import EVERY, Intent
+from oban.engines.commands import EVERY, Intent
 from oban.oban import Oban
 from oban.phrases import counted, listed, moment_text
 from oban.running.control import newest

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 
-from oban.engines.values import EVERY
+from oban.engines.commands import EVERY
 from oban.oban import Oban
 from oban.phrases import length_text, moment_text
 
 
 def overrides(oban: Oban) -> Iterator[str]:
     """What was commanded of the queues that differs from the configuration, and since when."""
-    applied = oban.control.applied if oban.control else {}
+    control = oban.running_node.control if oban.running_node else None
+    applied = control.applied if control else {}
     for (queue, aspect), intent in applied.items():
         where = "all nodes" if intent.node == EVERY else f"node {intent.node}"
         until = "" if intent.expires_in is None else f", for {length_text(intent.expires_in)} more"

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oban.cli.terminal import one_line, printable, relative
-from oban.engines.values import EVERY, Intent
+from oban.engines.commands import EVERY, Intent
 from oban.integrations.autoscaling import Forecast
 from oban.phrases import length_text, moment_text
 from oban.running.control import ASPECTS, newest

@@ -26,7 +26,7 @@ from oban.cli.options import (
 )
 from oban.cli.queue_table import command_table, document, forecast_table, queue_table
 from oban.cli.terminal import print_json, show
-from oban.engines.values import EVERY
+from oban.engines.commands import EVERY
 from oban.integrations import autoscaling
 from oban.integrations.autoscaling import WITHIN
 from oban.integrations.figures import Figures

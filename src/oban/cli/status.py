@@ -26,8 +26,10 @@ from oban.cli.options import (
 from oban.cli.queue_table import short_id
 from oban.cli.terminal import duration, print_json, printable, relative, show
 from oban.dsn import mask_dsn
+from oban.engines.commands import Intent
+from oban.engines.nodes import KnownProducer
 from oban.engines.postgres import PostgresEngine
-from oban.engines.values import Intent, JobCount, KnownProducer
+from oban.engines.reads import JobCount
 from oban.phrases import counted
 from oban.schema import SchemaStatus
 from oban.states import JobState

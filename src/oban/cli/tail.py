@@ -37,7 +37,7 @@ from oban.cli.options import (
 )
 from oban.cli.terminal import output, plain, printable, say, warn
 from oban.configuration import Configuration
-from oban.engines.values import JobSearch, PathValue
+from oban.engines.browsing import JobSearch, PathValue
 from oban.errors import DatabaseError
 from oban.job import Job
 from oban.phrases import span_text

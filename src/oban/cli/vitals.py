@@ -42,7 +42,8 @@ class Observer:
 
     def look(self) -> Vitals:
         """Whether the node does its work: from memory, so that asking costs nothing."""
-        oban, heart = self.oban, self.oban.heart
+        oban, node = self.oban, self.oban.running_node
+        heart = None if node is None else node.heart
         beat_age, loop_lag = (None, None) if heart is None else (heart.beat_age(), heart.loop_lag())
         refresher = oban.options.refresher
         live = loop_lag is None or loop_lag < refresher.max_block

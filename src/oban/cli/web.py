@@ -4,16 +4,16 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from oban.cli.database import client
-from oban.cli.failures import Failed, WrongUsage
+from oban.cli.failures import WrongUsage
 from oban.cli.options import (
     ConfigOption,
     DsnOption,
@@ -25,15 +25,13 @@ from oban.cli.terminal import say, warn
 from oban.cli.workers import application_folder, find_workers, make_importable
 
 if TYPE_CHECKING:
-    import uvicorn
+    from starlette.applications import Starlette
 
     from oban.oban import Oban
     from oban.web.access import Auth
 
 #: Who may look and act: name:password:role, one after the other.
 USERS: Final = "OBAN_WEB_USERS"
-#: Seconds that open answers may take once it is to stop.
-GRACE: Final = 2
 
 
 def web(
@@ -82,22 +80,17 @@ def web(
     keys = [each.strip() for each in (redact or "").split(",") if each.strip()]
 
     async def serve() -> None:
+        from oban.web import app
+
+        asked = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, asked.set)
         async with client(loaded) as oban:
             # The crontab of the configuration is this dashboard's as well.
             oban.options = replace(oban.options, scheduler=loaded.options.scheduler)
-            server = server_of(
-                oban,
-                host,
-                port,
-                auth,
-                root_path=root_path,
-                read_only=read_only,
-                redact=keys,
-            )
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, server.handle_exit, number, None)
-            await server.serve()
+            dashboard = app(oban, auth=auth, read_only=read_only, redact=keys)
+            async with announced(dashboard, host, port, root_path=root_path):
+                await asked.wait()
 
     asyncio.run(serve())
 
@@ -121,18 +114,22 @@ async def serving(oban: "Oban", address: str | None) -> AsyncIterator[None]:
     if address is None:
         yield
         return
-    server = server_of(oban, *web_address(address), users_in(os.environ))
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.wait([task], timeout=0.02)
-        if task.done():
-            await task
-            raise Failed(f"--web-port {address} cannot be opened")
-    try:
+    from oban.web import app
+
+    async with announced(app(oban, auth=users_in(os.environ)), *web_address(address)):
         yield
-    finally:
-        server.should_exit = True
-        await asyncio.wait([task], timeout=GRACE)
+
+
+@asynccontextmanager
+async def announced(
+    app: "Starlette", host: str, port: int, *, root_path: str = ""
+) -> AsyncIterator[None]:
+    """Serve it, and say where."""
+    import oban.web
+
+    async with oban.web.serving(app, host=host, port=port, root_path=root_path) as address:
+        say(("dashboard ", "bold"), f"at {address}/")
+        yield
 
 
 def users_in(environment: Mapping[str, str]) -> "Auth | None":
@@ -165,44 +162,3 @@ def require_users(host: str, auth: "Auth | None") -> None:
             f"--host is {host}, which others can reach, and nobody is named in {USERS}; give it "
             f"as {USERS}=ada:PASSWORD:admin,bob:PASSWORD:read, or answer at 127.0.0.1"
         )
-
-
-def server_of(
-    oban: "Oban",
-    host: str,
-    port: int,
-    auth: "Auth | None",
-    *,
-    root_path: str = "",
-    **options: Any,
-) -> "uvicorn.Server":
-    import uvicorn
-
-    from oban.web import app
-
-    class Server(uvicorn.Server):
-        def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-            """Leave them to whoever serves: it would end the process by what it has caught."""
-            return nullcontext()
-
-        async def startup(self, sockets: Any = None) -> None:
-            try:
-                await super().startup(sockets)
-            except SystemExit:
-                raise Failed(f"port {port} of {host} cannot be opened: see above") from None
-            if self.started:
-                bound = self.servers[0].sockets[0].getsockname()[1]
-                say(("dashboard ", "bold"), f"at http://{host}:{bound}{root_path}/")
-
-    return Server(
-        uvicorn.Config(
-            app(oban, auth=auth, **options),
-            host=host,
-            port=port,
-            root_path=root_path,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE,
-        )
-    )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from oban.engines.facts import JobFacts
+from oban.engines.explain import JobFacts
 from oban.explaining import nodes
 from oban.explaining.words import (
     KeptError,

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from oban.engines.facts import JobFacts
+from oban.engines.explain import JobFacts
 from oban.explaining.due import is_of_unknown_worker
 from oban.explaining.words import KeptError, command, last_error
 from oban.explanation import Cause, Code

@@ -1,6 +1,6 @@
 """What a unique key has to do with a job."""
 
-from oban.engines.facts import JobFacts
+from oban.engines.explain import JobFacts
 from oban.explaining.words import command, meta_of
 from oban.explanation import Cause
 from oban.states import FINAL

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from oban.engines.facts import JobFacts, Room
+from oban.engines.explain import JobFacts, Room
 from oban.explaining.words import at_text, command
 from oban.explanation import Cause, Code
 from oban.limits import MOST_NAMES

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
-from oban.engines.facts import JobFacts, Runner
-from oban.engines.values import EVERY, Intent
+from oban.engines.commands import EVERY, Intent
+from oban.engines.explain import JobFacts, Runner
 from oban.explaining.words import at_text, command, named, since
 from oban.explanation import Cause
 from oban.phrases import counted, length_text, listed

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from oban.engines.facts import JobFacts, Runner
+from oban.engines.explain import JobFacts, Runner
 from oban.explaining.nodes import blocked, is_leaving, node_of
 from oban.explaining.waiting import alone
 from oban.explaining.words import at_text, command, seconds_since, since

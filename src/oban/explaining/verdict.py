@@ -1,6 +1,6 @@
 """What is said of a job in each state."""
 
-from oban.engines.facts import JobFacts
+from oban.engines.explain import JobFacts
 from oban.explaining import due, ended, keys, running, waiting
 from oban.explaining.words import since
 from oban.explanation import Cause, Explanation

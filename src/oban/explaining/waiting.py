@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from oban.engines.facts import MOST_AHEAD, JobFacts
+from oban.engines.explain import MOST_AHEAD, JobFacts
 from oban.explaining import limits, nodes
 from oban.explaining.words import at_text, meta_of, read_moment, seconds_since
 from oban.explanation import Cause

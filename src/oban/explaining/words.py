@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from oban.engines.facts import JobFacts
+from oban.engines.explain import JobFacts
 from oban.job import Job
 from oban.phrases import length_text, listed
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from oban.engines.values import KnownProducer
+from oban.engines.nodes import KnownProducer
 from oban.integrations.figures import Figures
 from oban.metrics import Point, Series, clean_seconds
 from oban.states import JobState

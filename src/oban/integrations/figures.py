@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from oban.engines.base import Engine, Operation
-from oban.engines.values import KnownProducer, MetricFilter
+from oban.engines.base import Engine
+from oban.engines.metrics import MetricFilter
+from oban.engines.nodes import KnownProducer
+from oban.engines.operation import Operation
 from oban.errors import ObanError
 from oban.metrics import REST, Scale, Series
 

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from oban.engines.base import Engine, Operation
-from oban.engines.values import CensusCount
+from oban.engines.base import Engine
+from oban.engines.browsing import CensusCount
+from oban.engines.operation import Operation
 from oban.errors import DatabaseError, TooSlow
 
 Read = Callable[[Operation[Any], float | None], Awaitable[Any]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from oban.engines.values import MetricFilter
+from oban.engines.metrics import MetricFilter
 from oban.metrics import Scale, Series
 from oban.states import JobState
 

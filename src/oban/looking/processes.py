@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from oban.engines.values import KnownProducer
+from oban.engines.nodes import KnownProducer
 
 
 @dataclass(slots=True)

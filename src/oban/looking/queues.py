@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from oban.engines.values import EVERY, Intent
+from oban.engines.commands import EVERY, Intent
 from oban.phrases import span_text
 from oban.running.producer import QueueInfo
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from oban.engines.values import Lease, Sighting
+from oban.engines.nodes import Lease, Sighting
 
 #: Seconds by which the end of a lease is known, over the way that a beat takes.
 BLUR: Final = 0.5

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Any, Final
 
 from oban.engines.base import Engine, Session
-from oban.engines.values import Channel, JobCount, Times
+from oban.engines.metrics import Channel, Times
+from oban.engines.reads import JobCount
 from oban.fields import encode
 from oban.options import SchedulerOptions
 from oban.running.leader import Leader

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 from typing import Final
 
 from oban import telemetry
-from oban.engines.values import EVERY, Aspect, Commandable, ForeignCommand, Intent
+from oban.engines.commands import EVERY, Aspect, Commandable, Intent
+from oban.engines.signals import ForeignCommand
 from oban.errors import InvalidOption
 from oban.options import QueueOptions, RateLimitOptions
 from oban.part import parse

@@ -7,7 +7,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Outlook
+from oban.engines.metrics import Outlook
 from oban.options import MetricsOptions
 from oban.running.horizon import Horizon
 from oban.running.leader import Leader

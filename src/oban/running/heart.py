@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from oban.engines.base import Engine, Session
-from oban.engines.values import Beat
+from oban.engines.nodes import Beat
 from oban.job import Job
 from oban.options import Options
 from oban.running.boot import Boot

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import uuid4
 
 from oban import telemetry
-from oban.engines.values import Lease
+from oban.engines.nodes import Lease
 
 #: A follower looks this many seconds after the end of a lease, at most: not all look at once.
 SPREAD: Final = 0.25

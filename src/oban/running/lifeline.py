@@ -8,7 +8,8 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Rescued, Sighting
+from oban.engines.nodes import Sighting
+from oban.engines.rescue import Rescued
 from oban.errors import DataRefused
 from oban.options import LifelineOptions
 from oban.running.loop import Loop

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from oban import telemetry
 from oban.engines.base import Engine
-from oban.engines.values import Signal, Undecodable
+from oban.engines.signals import Signal, Undecodable
 from oban.running.loop import Loop
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from datetime import datetime, timedelta
 from typing import Final
 
-from oban.engines.values import Times
+from oban.engines.metrics import Times
 from oban.job import Job
 from oban.metrics import REST
 from oban.sketch import LOG_GAMMA, LONGEST, bin_of

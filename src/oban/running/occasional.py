@@ -2,7 +2,8 @@
 
 from typing import TypeVar
 
-from oban.engines.base import Operation, Session
+from oban.engines.base import Session
+from oban.engines.operation import Operation
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from typing import Final
 from oban import telemetry
 from oban.backoff import outage_backoff
 from oban.engines.base import Engine
-from oban.engines.values import Head, ProducerIdentity, Pulse
+from oban.engines.nodes import Pulse
+from oban.engines.runs import Head, ProducerIdentity
 from oban.limits import Limits, QueueLimits
 from oban.options import QueueOptions
 from oban.outcome import Ack, AttemptKey

@@ -7,7 +7,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Keep
+from oban.engines.history import Keep
 from oban.errors import DataRefused
 from oban.options import KeepOptions, PrunerOptions
 from oban.running.leader import Leader

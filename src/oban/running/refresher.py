@@ -8,7 +8,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Beat, Pulse, Report
+from oban.engines.nodes import Beat, Pulse, Report
 from oban.options import RefresherOptions
 from oban.running.leader import Leader
 from oban.running.loop import Loop

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import DueSlots
+from oban.engines.cron import DueSlots
 from oban.errors import DataRefused, InvalidJob, UniqueKeyBusy
 from oban.job import Job
 from oban.options import SchedulerOptions

@@ -8,7 +8,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine, Session
-from oban.engines.values import Head, Staged
+from oban.engines.runs import Head, Staged
 from oban.options import StagerOptions
 from oban.running.loop import Loop
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from oban import telemetry
 from oban.engines.base import Engine
-from oban.engines.values import Head, Place, ProducerIdentity, Turn
+from oban.engines.runs import Head, Place, ProducerIdentity, Turn
 from oban.errors import DataRefused
 from oban.job import Job
 from oban.limits import Limits, QueueLimits

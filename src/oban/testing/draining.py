@@ -4,7 +4,7 @@ from typing import Final
 from uuid import uuid4
 
 from oban.engines.base import Engine
-from oban.engines.values import ProducerIdentity
+from oban.engines.runs import ProducerIdentity
 from oban.job import Job
 from oban.oban import Oban
 from oban.outcome import Ack

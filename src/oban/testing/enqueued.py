@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.job import Job
 from oban.oban import Oban
 from oban.testing.filters import Filters, Wanted, said

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypedDict
 
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.job import CLEANERS, Job
 from oban.running.inline import through_json
 from oban.states import JobState

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from oban import telemetry
-from oban.engines.base import Operation
-from oban.engines.values import ARGS_BYTES, PathValue
+from oban.engines.browsing import ARGS_BYTES, PathValue
+from oban.engines.operation import Operation
 from oban.errors import DatabaseUnavailable, InvalidOption
 from oban.integrations.figures import Watch
 from oban.job import Job

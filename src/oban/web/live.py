@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 from sse_starlette.sse import EventSourceResponse
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from oban.web.dashboard import Dashboard, dashboard_of
+from oban.web.server import CLOSING
 
 #: Seconds between two looks, at least and at most.
 LEAST: Final = 0.5
@@ -24,8 +26,8 @@ MOST_LISTENERS: Final = 200
 class Ticks(EventSourceResponse):
     """Counts who listens, for as long as it is answered."""
 
-    def __init__(self, dashboard: Dashboard, interval: float) -> None:
-        super().__init__(ticks(interval), ping=15)
+    def __init__(self, dashboard: Dashboard, interval: float, closing: asyncio.Event) -> None:
+        super().__init__(ticks(interval, closing), ping=15)
         self.dashboard = dashboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,12 +45,16 @@ async def live(request: Request) -> Response:
         raise HTTPException(
             503, f"{MOST_LISTENERS} pages listen already: this one asks again by itself"
         )
-    return Ticks(dashboard, interval_of(request.query_params.get("every", "")))
+    closing: asyncio.Event = request.scope.get(CLOSING) or asyncio.Event()
+    return Ticks(dashboard, interval_of(request.query_params.get("every", "")), closing)
 
 
-async def ticks(interval: float) -> AsyncIterator[dict[str, str]]:
+async def ticks(interval: float, closing: asyncio.Event) -> AsyncIterator[dict[str, str]]:
     while True:
-        await asyncio.sleep(interval)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(interval):
+                await closing.wait()
+            return
         yield {"event": "look", "data": ""}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from oban.engines.values import JobSearch, PathValue
+from oban.engines.browsing import JobSearch, PathValue
 from oban.fields import clean_text
 from oban.states import JobState
 

@@ -13,7 +13,7 @@ from tests.running.support import eventually
 
 from oban import Job, Oban
 from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS, chunked
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.errors import DataRefused, InvalidJob
 
 MANY = 20_001

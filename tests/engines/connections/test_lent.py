@@ -12,7 +12,7 @@ from tests.engines.connections.kinds import KINDS, Lent
 
 from oban import Job, Oban
 from oban.engines.postgres import insert_rows as job_verbs
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 
 MANY = ("alpha", "alpha", "beta", 'ga"mma')
 RICH = {

@@ -28,7 +28,7 @@ from tests.engines.connections.test_lent import RICH, build, stored
 
 from oban import Oban
 from oban.engines.postgres import insert_rows as job_verbs
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 
 
 class Scaled(Loader):

@@ -17,7 +17,7 @@ from tests.engines.connections.test_lent import build, state_of, stored
 from tests.running.support import eventually, reached
 
 from oban import Job, Oban, Worker, instances, worker
-from oban.engines.values import JobFilter
+from oban.engines.reads import JobFilter
 from oban.errors import DatabaseUnavailable, DataRefused, InvalidJob, SyncInsideLoop
 
 

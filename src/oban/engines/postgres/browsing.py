@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
-from oban.engines.base import Operation
+from oban.engines.browsing import CensusCount, Cursor, JobPage, JobSearch
+from oban.engines.operation import Operation
 from oban.engines.postgres.jobs import in_order
 from oban.engines.postgres.reads import as_list
 from oban.engines.postgres.rows import read_glance
 from oban.engines.postgres.statements import PostgresOperation, Row, Rows, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import CensusCount, Cursor, JobPage, JobSearch
 from oban.fields import encode
 from oban.job import Job
 

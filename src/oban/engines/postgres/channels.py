@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from oban.engines.values import (
+from oban.engines.signals import (
     Commanded,
     Due,
     ForeignCommand,

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from oban.engines.cron import DueSlots, LastSlot, Scheduled
 from oban.engines.postgres.jobs import JobVerbs
 from oban.engines.postgres.rows import EPOCH, moment
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.unique import described_keys
-from oban.engines.values import DueSlots, LastSlot, Scheduled
 from oban.fields import encode
 from oban.job import Job
 

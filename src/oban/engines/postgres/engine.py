@@ -6,10 +6,12 @@ from typing import Any, Final, TypeVar, cast
 import psycopg
 
 from oban.dsn import check_dsn
-from oban.engines.base import Operation
+from oban.engines.base import Traits
 from oban.engines.blocking import refuse_inside_loop
+from oban.engines.operation import Operation
 from oban.engines.postgres import schema
 from oban.engines.postgres.browsing import BrowsingVerbs
+from oban.engines.postgres.commands import CommandVerbs
 from oban.engines.postgres.connections import borrow, borrow_sync
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg, SyncPsycopg
@@ -24,17 +26,19 @@ from oban.engines.postgres.drive import (
 )
 from oban.engines.postgres.explain import ExplainVerbs
 from oban.engines.postgres.faults import translate
+from oban.engines.postgres.history import HistoryVerbs
 from oban.engines.postgres.insert_rows import MAX_INSERT_BYTES, MAX_INSERT_JOBS
 from oban.engines.postgres.limits import LimitVerbs
 from oban.engines.postgres.metrics import MetricVerbs
 from oban.engines.postgres.nodes import NodeVerbs
 from oban.engines.postgres.pools import Pools
 from oban.engines.postgres.reads import ReadVerbs
+from oban.engines.postgres.rescue import RescueVerbs
 from oban.engines.postgres.runs import RunVerbs
 from oban.engines.postgres.signals import Ears
 from oban.engines.postgres.stacks import StackVerbs
 from oban.engines.postgres.statements import PostgresOperation
-from oban.engines.values import Signal, Traits
+from oban.engines.signals import Signal
 
 T = TypeVar("T")
 
@@ -46,13 +50,16 @@ class PostgresEngine(
     RunVerbs,
     LimitVerbs,
     NodeVerbs,
+    CommandVerbs,
+    RescueVerbs,
+    HistoryVerbs,
     MetricVerbs,
     ReadVerbs,
     BrowsingVerbs,
     StackVerbs,
     ExplainVerbs,
 ):
-    """See `oban.engines.base.Engine`; each verb's promise stands there."""
+    """See `oban.engines.base.Engine`; each verb's promise stands beside it, by topic."""
 
     traits = TRAITS
 

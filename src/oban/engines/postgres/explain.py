@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard, cast
 
-from oban.engines.facts import MOST_AHEAD, JobFacts, KeyHolder, Room, Runner
+from oban.engines.commands import EVERY, Intent
+from oban.engines.explain import MOST_AHEAD, JobFacts, KeyHolder, Room, Runner
+from oban.engines.postgres.commands import read_intent
 from oban.engines.postgres.limits import SPANS
-from oban.engines.postgres.nodes import read_intent, read_producer
+from oban.engines.postgres.nodes import read_producer
 from oban.engines.postgres.rows import COLUMNS, EPOCH, moment, read_job
 from oban.engines.postgres.statements import PostgresOperation, Rows, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import EVERY, Intent
 from oban.job import Job
 from oban.states import JobState
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from oban.engines.jobs import Retried
 from oban.engines.postgres.inserts import InsertVerbs
 from oban.engines.postgres.rows import read_job
 from oban.engines.postgres.statements import PostgresOperation, Steps
-from oban.engines.values import Retried
 from oban.errors import InvalidJob
 from oban.fields import encode
 from oban.job import Job, clean_changes

@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from oban.engines.commands import Aspect, Commandable
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import Aspect, Commandable
 from oban.fields import encode
 from oban.limits import LimitInfo, Limits, Partition
 

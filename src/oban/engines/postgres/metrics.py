@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from oban.engines.metrics import Channel, Counted, MetricFilter, Outlook, Times
 from oban.engines.postgres.statements import PostgresOperation, Rows, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import Channel, Counted, MetricFilter, Outlook, Times
 from oban.fields import encode
 from oban.metrics import KEPT, REST, Point, Quantiles, Scale, Series, Stat
 from oban.sketch import summarize

@@ -9,7 +9,7 @@ from oban.engines.postgres.jobs import in_order
 from oban.engines.postgres.rows import read_job
 from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import JobCount, JobFilter
+from oban.engines.reads import JobCount, JobFilter
 from oban.fields import encode
 from oban.job import Job
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from oban.engines.values import ARGS_BYTES, ProducerIdentity
+from oban.engines.browsing import ARGS_BYTES
+from oban.engines.runs import ProducerIdentity
 from oban.job import Job
 from oban.states import JobState
 

@@ -11,7 +11,7 @@ from oban.engines.postgres.limits import MOST_LANES, SPANS
 from oban.engines.postgres.rows import EARLIEST, EPOCH, LATEST, read_claimed
 from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import Head, Place, ProducerIdentity, Staged, Turn
+from oban.engines.runs import Head, Place, ProducerIdentity, Staged, Turn
 from oban.errors import DatabaseUnavailable, DataRefused
 from oban.fields import encode
 from oban.job import Job

@@ -16,7 +16,7 @@ from oban.backoff import outage_backoff
 from oban.engines.postgres.channels import Channels
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.statements import quoted
-from oban.engines.values import Commanded, Deaf, ForeignCommand, Resync, Signal
+from oban.engines.signals import Commanded, Deaf, ForeignCommand, Resync, Signal
 from oban.errors import DatabaseUnavailable
 
 LABEL: Final = "oban listen"

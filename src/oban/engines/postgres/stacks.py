@@ -5,7 +5,7 @@ from datetime import datetime
 from oban.engines.postgres.rows import EPOCH, moment
 from oban.engines.postgres.statements import PostgresOperation, Steps
 from oban.engines.postgres.verbs import Verbs
-from oban.engines.values import ToldStack
+from oban.engines.stacks import ToldStack
 
 
 class StackVerbs(Verbs):

@@ -1,10 +1,11 @@
 """Statements as values: named SQL, its parameters, and the operations made of them.
 
 A `.sql` file holds blocks that begin with `-- name: …`, and parts that several of its blocks have
-in common, which begin with `-- part: …`. Parameters are written `:name` and always bound;
-`{prefix}`, the parts and the column lists of `rows` are the only text put in. One block serves
-every kind of connection: psycopg takes it with `$1`, SQLAlchemy with `:name`. Every block returns
-rows.
+in common, which begin with `-- part: …` and stand before them. A part may leave a word open: that
+of `-- part: ended(state)` stands in it as `{state}`, and is given where the part is put in, as
+`{ended(completed)}`. Parameters are written `:name` and always bound; `{prefix}`, the parts and the
+column lists of `rows` are the only text put in. One block serves every kind of connection: psycopg
+takes it with `$1`, SQLAlchemy with `:name`. Every block returns rows.
 """
 
 import re
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from psycopg import sql
 
-from oban.engines.base import Operation
+from oban.engines.operation import Operation
 from oban.engines.postgres.rows import COLUMN_LISTS
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ FILES: Final = (
     "runs",
     "limits",
     "nodes",
+    "commands",
+    "rescue",
     "cron",
     "history",
     "metrics",
@@ -41,7 +44,8 @@ FILES: Final = (
     "schema",
 )
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
-BLOCK: Final = re.compile(r"^-- (name|part): (\w+)$", re.MULTILINE)
+BLOCK: Final = re.compile(r"^-- (name|part): (\w+)(?:\((\w+)\))?$", re.MULTILINE)
+PUT_IN: Final = re.compile(r"\{(\w+)(?:\((\w+)\))?\}")
 COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 #: Statements that are sent often enough for a driver to prepare them, so that their plan is kept.
 #: The others are planned for the table as it is when they are sent.
@@ -114,23 +118,30 @@ def blocks_of(prefix: str) -> Mapping[str, Sql]:
 def read_blocks(file: str, prefix: str) -> list[Sql]:
     text = (resources.files("oban.engines.postgres") / "sql" / f"{file}.sql").read_text("utf-8")
     _, *found = BLOCK.split(text)
-    blocks = list(zip(found[::3], found[1::3], found[2::3], strict=True))
-    parts = {name: joined(body) for kind, name, body in blocks if kind == "part"}
-    return [
-        write(name, body, prefix, {**parts, **COLUMN_LISTS})
-        for kind, name, body in blocks
-        if kind == "name"
-    ]
+    parts = {name: (None, columns) for name, columns in COLUMN_LISTS.items()}
+    blocks = []
+    for kind, name, word, body in zip(*(found[at::4] for at in range(4)), strict=True):
+        plain = filled(" ".join(COMMENT.sub("", body).split()), parts)
+        if kind == "part":
+            parts[name] = word, plain
+        else:
+            blocks.append(write(name, plain, prefix))
+    return blocks
 
 
-def joined(body: str) -> str:
-    return " ".join(COMMENT.sub("", body).split())
+def filled(text: str, parts: Mapping[str, tuple[str | None, str]]) -> str:
+    """Put parts in, those that leave a word open with the one that is given."""
+
+    def put_in(found: re.Match[str]) -> str:
+        if found[1] not in parts:
+            return found[0]  # the schema, or the word that this part leaves open
+        word, part = parts[found[1]]
+        return part if word is None else part.replace("{" + word + "}", found[2])
+
+    return PUT_IN.sub(put_in, text)
 
 
-def write(name: str, body: str, prefix: str, put_in: Mapping[str, str]) -> Sql:
-    plain = joined(body)
-    for placeholder, text in put_in.items():
-        plain = plain.replace("{" + placeholder + "}", text)
+def write(name: str, plain: str, prefix: str) -> Sql:
     parameters = tuple(dict.fromkeys(PARAMETER.findall(plain)))
     numbered = PARAMETER.sub(lambda found: f"${parameters.index(found[1]) + 1}", plain)
     schema = quoted(prefix)

@@ -7,7 +7,7 @@ from oban.engines.postgres.statements import PostgresOperation, Statements, Step
 
 
 class Verbs:
-    """Verbs build operations and touch nothing; see `engines.base.Engine` for their promises."""
+    """Verbs build operations and touch nothing; their promises stand in `oban.engines`."""
 
     def __init__(self, prefix: str, due_within: float) -> None:
         self.sql = Statements(prefix)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from oban.engines.values import JobSearch
+from oban.engines.browsing import JobSearch
 from oban.errors import ObanError, TooSlow
 from oban.web.access import User
 from oban.web.acting import ACTIONS, Action

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from oban.cron.expression import NICKNAMES
-from oban.engines.values import LastSlot
+from oban.engines.cron import LastSlot
 from oban.fields import clean_text
 from oban.job import Job
 from oban.looking.moments import times

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from oban.engines.values import JobSearch
+from oban.engines.browsing import JobSearch
 from oban.errors import InvalidJob
 from oban.explaining import explain
 from oban.explanation import Explanation

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from oban.engines.values import Cursor, JobPage
+from oban.engines.browsing import Cursor, JobPage
 from oban.looking.census import Census
 from oban.looking.moments import times
 from oban.states import JobState

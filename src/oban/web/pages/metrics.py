@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from oban.engines.values import PathValue
+from oban.engines.browsing import PathValue
 from oban.errors import InvalidOption, TooSlow
 from oban.metrics import DIMENSIONS, Point, Series, path_of
 from oban.reading import clean_filter

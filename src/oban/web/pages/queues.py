@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from oban.engines.values import Intent
+from oban.engines.commands import Intent
 from oban.errors import InvalidOption
 from oban.fields import clean_text
 from oban.looking.queues import QueueRow, queue_rows

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar, cast
 
 import psycopg
 
-from oban.engines.base import Operation
+from oban.engines.operation import Operation
 from oban.engines.postgres.connections.cancelling import hang_up
 from oban.engines.postgres.connections.own import Connector
 from oban.engines.postgres.connections.psycopg import AsyncPsycopg

@@ -285,61 +285,76 @@ from (
 ) as found
 order by is_match desc, priority, scheduled_at, id
 
+-- part: first_ended_queue(state)
+-- The first queue with jobs that ended as {state}, if that is the state asked for.
+(
+  select job.queue from {prefix}.oban_jobs as job
+  where job.state = '{state}' and cast(:state as text) = '{state}'
+  order by job.queue limit 1
+)
+
+-- part: next_ended_queue(state)
+-- The same of those behind the one that the walk has come to.
+(
+  select job.queue from {prefix}.oban_jobs as job
+  where job.state = '{state}' and cast(:state as text) = '{state}'
+    and job.queue > walk.queue
+  order by job.queue limit 1
+)
+
 -- name: ended_streams
--- The queues with jobs that ended as :state. The same three times: a partial index is only taken for a
--- state that stands in the statement. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index,
--- oban_jobs_discarded_index.
+-- The queues with jobs that ended as :state. A partial index is only taken for a state that stands in the
+-- statement. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
 with recursive walk as (
   (
     select coalesce(
-      (
-        select job.queue from {prefix}.oban_jobs as job
-        where job.state = 'completed' and cast(:state as text) = 'completed'
-        order by job.queue limit 1
-      ),
-      (
-        select job.queue from {prefix}.oban_jobs as job
-        where job.state = 'cancelled' and cast(:state as text) = 'cancelled'
-        order by job.queue limit 1
-      ),
-      (
-        select job.queue from {prefix}.oban_jobs as job
-        where job.state = 'discarded' and cast(:state as text) = 'discarded'
-        order by job.queue limit 1
-      )
+      {first_ended_queue(completed)},
+      {first_ended_queue(cancelled)},
+      {first_ended_queue(discarded)}
     ) as queue
   )
   union all
   select coalesce(
-    (
-      select job.queue from {prefix}.oban_jobs as job
-      where job.state = 'completed' and cast(:state as text) = 'completed'
-        and job.queue > walk.queue
-      order by job.queue limit 1
-    ),
-    (
-      select job.queue from {prefix}.oban_jobs as job
-      where job.state = 'cancelled' and cast(:state as text) = 'cancelled'
-        and job.queue > walk.queue
-      order by job.queue limit 1
-    ),
-    (
-      select job.queue from {prefix}.oban_jobs as job
-      where job.state = 'discarded' and cast(:state as text) = 'discarded'
-        and job.queue > walk.queue
-      order by job.queue limit 1
-    )
+    {next_ended_queue(completed)},
+    {next_ended_queue(cancelled)},
+    {next_ended_queue(discarded)}
   )
   from walk
   where walk.queue is not null
 )
 select queue from walk where queue is not null
 
+-- part: last_ended(state)
+-- Of the stream's queue the :most jobs that ended last as {state}, if that is the state asked for. A
+-- partial index is only taken for a state that stands in the statement.
+(
+  select job.id, job.{state}_at as ended_at, {matching} as is_match
+  from {prefix}.oban_jobs as job
+  where cast(:state as text) = '{state}'
+    and job.state = '{state}' and job.queue = stream.queue
+    and (
+      cast(:since as float8) is null
+      or job.{state}_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
+    )
+    and (
+      cast(:id as bigint) is null
+      or (
+        cast(:moment as timestamp) is null
+        and (job.{state}_at is not null or job.id < cast(:id as bigint))
+      )
+      or (
+        job.{state}_at <= cast(:moment as timestamp)
+        and (job.{state}_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
+      )
+    )
+  order by job.{state}_at desc, job.id desc
+  limit cast(:most as int)
+)
+
 -- name: browse_ended
 -- The same of those that ended as :state, the last that ended first, behind those of which nobody
 -- knows when; none that ended before :since is looked at. Each of :queues is looked into by itself, as
--- above. Indexes: oban_jobs_completed_index,
--- oban_jobs_cancelled_index, oban_jobs_discarded_index.
+-- above. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
 with stream as materialized (
   select queue from unnest(cast(:queues as text[])) as given(queue)
 ), seen as materialized (
@@ -350,77 +365,9 @@ with stream as materialized (
     ) = cast(:most as int) as is_cut
   from stream
   cross join lateral (
-    (
-      select job.id, job.completed_at as ended_at, {matching} as is_match
-      from {prefix}.oban_jobs as job
-      where cast(:state as text) = 'completed'
-        and job.state = 'completed' and job.queue = stream.queue
-        and (
-          cast(:since as float8) is null
-          or job.completed_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
-        )
-        and (
-          cast(:id as bigint) is null
-          or (
-            cast(:moment as timestamp) is null
-            and (job.completed_at is not null or job.id < cast(:id as bigint))
-          )
-          or (
-            job.completed_at <= cast(:moment as timestamp)
-            and (job.completed_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
-          )
-        )
-      order by job.completed_at desc, job.id desc
-      limit cast(:most as int)
-    )
-    union all
-    (
-      select job.id, job.cancelled_at as ended_at, {matching} as is_match
-      from {prefix}.oban_jobs as job
-      where cast(:state as text) = 'cancelled'
-        and job.state = 'cancelled' and job.queue = stream.queue
-        and (
-          cast(:since as float8) is null
-          or job.cancelled_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
-        )
-        and (
-          cast(:id as bigint) is null
-          or (
-            cast(:moment as timestamp) is null
-            and (job.cancelled_at is not null or job.id < cast(:id as bigint))
-          )
-          or (
-            job.cancelled_at <= cast(:moment as timestamp)
-            and (job.cancelled_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
-          )
-        )
-      order by job.cancelled_at desc, job.id desc
-      limit cast(:most as int)
-    )
-    union all
-    (
-      select job.id, job.discarded_at as ended_at, {matching} as is_match
-      from {prefix}.oban_jobs as job
-      where cast(:state as text) = 'discarded'
-        and job.state = 'discarded' and job.queue = stream.queue
-        and (
-          cast(:since as float8) is null
-          or job.discarded_at >= timezone('UTC', to_timestamp(cast(:since as float8)))
-        )
-        and (
-          cast(:id as bigint) is null
-          or (
-            cast(:moment as timestamp) is null
-            and (job.discarded_at is not null or job.id < cast(:id as bigint))
-          )
-          or (
-            job.discarded_at <= cast(:moment as timestamp)
-            and (job.discarded_at, job.id) < (cast(:moment as timestamp), cast(:id as bigint))
-          )
-        )
-      order by job.discarded_at desc, job.id desc
-      limit cast(:most as int)
-    )
+    {last_ended(completed)}
+    union all {last_ended(cancelled)}
+    union all {last_ended(discarded)}
     limit cast(:most as int)
   ) as last
 ), cut as materialized (

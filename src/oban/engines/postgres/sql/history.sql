@@ -1,13 +1,57 @@
+-- part: surplus(state)
+-- The jobs of each queue that ended as {state} and need not be kept, the oldest first; one whose code is
+-- being stopped has not ended. Thousands may have ended in one moment, so the first that is surplus is
+-- known by its time and its id (`+ 0` keeps the planner from the primary key).
+{state} as materialized (
+  select old.id
+  from rule
+  left join lateral (
+    select first.ended_at, (
+      select twin.id from {prefix}.oban_jobs as twin
+      where twin.state = '{state}' and twin.queue = rule.queue
+        and twin.{state}_at = first.ended_at
+      order by twin.id + 0 desc
+      offset rule.max_count - first.newer_count limit 1
+    ) as id
+    from (
+      select
+        kept.{state}_at as ended_at,
+        rank() over (order by kept.{state}_at desc) - 1 as newer_count
+      from {prefix}.oban_jobs as kept
+      where kept.state = '{state}' and kept.queue = rule.queue and rule.max_count is not null
+      order by kept.{state}_at desc
+      offset rule.max_count limit 1
+    ) as first
+  ) as surplus on true
+  cross join lateral (
+    select job.id from {prefix}.oban_jobs as job
+    where job.state = '{state}' and job.queue = rule.queue
+      and ('{state}' <> 'cancelled' or job.stopping_at is null)
+      and job.{state}_at <= greatest(rule.cutoff, surplus.ended_at)
+      and job.{state}_at <= rule.counted_to
+      and (
+        job.{state}_at <= rule.cutoff
+        or job.{state}_at < surplus.ended_at
+        or (job.{state}_at = surplus.ended_at and job.id <= surplus.id)
+      )
+      and job.id <> all(cast(:spared as bigint[]))
+      and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
+    order by job.{state}_at
+    limit cast(:limit as int)
+    for update skip locked
+  ) as old
+  where rule.state = '{state}'
+)
+
 -- name: prune_jobs
 -- Deletes up to :limit finished jobs of our queues, the oldest of each queue and state first: those
 -- that ended more than their max_age seconds ago, and those beyond the newest max_count. The rules in
 -- the JSON list :rules are for one queue, or, without one, for all that have none of their own. None
 -- of :spared, and only :ids where those are given; and none that metrics have not counted yet, where they
 -- are being counted, or soon will be, :counts. Rows that another pruner holds are passed over.
--- Returns how many; with :dry, which it would be. Thousands may have ended in one moment, so the first
--- that is surplus is known by its time and its id (`+ 0` keeps the planner from the primary key).
--- The same three times: a partial index is only taken for a state that stands in the statement.
--- Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index, oban_jobs_discarded_index.
+-- Returns how many; with :dry, which it would be. A partial index is only taken for a state that stands
+-- in the statement. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index,
+-- oban_jobs_discarded_index.
 with given as materialized (
   select * from json_to_recordset(cast(:rules as json)) as given(
     queue text, state text, max_age float8, max_count bigint
@@ -27,121 +71,8 @@ with given as materialized (
   from {prefix}.oban_owned_queues as owned
   join given on given.queue = owned.queue or given.queue is null
   order by owned.queue, given.state, given.queue nulls last
-), completed as materialized (
-  select old.id
-  from rule
-  left join lateral (
-    select first.ended_at, (
-      select twin.id from {prefix}.oban_jobs as twin
-      where twin.state = 'completed' and twin.queue = rule.queue
-        and twin.completed_at = first.ended_at
-      order by twin.id + 0 desc
-      offset rule.max_count - first.newer_count limit 1
-    ) as id
-    from (
-      select
-        kept.completed_at as ended_at,
-        rank() over (order by kept.completed_at desc) - 1 as newer_count
-      from {prefix}.oban_jobs as kept
-      where kept.state = 'completed' and kept.queue = rule.queue and rule.max_count is not null
-      order by kept.completed_at desc
-      offset rule.max_count limit 1
-    ) as first
-  ) as surplus on true
-  cross join lateral (
-    select job.id from {prefix}.oban_jobs as job
-    where job.state = 'completed' and job.queue = rule.queue
-      and job.completed_at <= greatest(rule.cutoff, surplus.ended_at)
-      and job.completed_at <= rule.counted_to
-      and (
-        job.completed_at <= rule.cutoff
-        or job.completed_at < surplus.ended_at
-        or (job.completed_at = surplus.ended_at and job.id <= surplus.id)
-      )
-      and job.id <> all(cast(:spared as bigint[]))
-      and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
-    order by job.completed_at
-    limit cast(:limit as int)
-    for update skip locked
-  ) as old
-  where rule.state = 'completed'
-), cancelled as materialized (
-  select old.id
-  from rule
-  left join lateral (
-    select first.ended_at, (
-      select twin.id from {prefix}.oban_jobs as twin
-      where twin.state = 'cancelled' and twin.queue = rule.queue
-        and twin.cancelled_at = first.ended_at
-      order by twin.id + 0 desc
-      offset rule.max_count - first.newer_count limit 1
-    ) as id
-    from (
-      select
-        kept.cancelled_at as ended_at,
-        rank() over (order by kept.cancelled_at desc) - 1 as newer_count
-      from {prefix}.oban_jobs as kept
-      where kept.state = 'cancelled' and kept.queue = rule.queue and rule.max_count is not null
-      order by kept.cancelled_at desc
-      offset rule.max_count limit 1
-    ) as first
-  ) as surplus on true
-  cross join lateral (
-    select job.id from {prefix}.oban_jobs as job
-    where job.state = 'cancelled' and job.queue = rule.queue and job.stopping_at is null
-      and job.cancelled_at <= greatest(rule.cutoff, surplus.ended_at)
-      and job.cancelled_at <= rule.counted_to
-      and (
-        job.cancelled_at <= rule.cutoff
-        or job.cancelled_at < surplus.ended_at
-        or (job.cancelled_at = surplus.ended_at and job.id <= surplus.id)
-      )
-      and job.id <> all(cast(:spared as bigint[]))
-      and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
-    order by job.cancelled_at
-    limit cast(:limit as int)
-    for update skip locked
-  ) as old
-  where rule.state = 'cancelled'
-), discarded as materialized (
-  select old.id
-  from rule
-  left join lateral (
-    select first.ended_at, (
-      select twin.id from {prefix}.oban_jobs as twin
-      where twin.state = 'discarded' and twin.queue = rule.queue
-        and twin.discarded_at = first.ended_at
-      order by twin.id + 0 desc
-      offset rule.max_count - first.newer_count limit 1
-    ) as id
-    from (
-      select
-        kept.discarded_at as ended_at,
-        rank() over (order by kept.discarded_at desc) - 1 as newer_count
-      from {prefix}.oban_jobs as kept
-      where kept.state = 'discarded' and kept.queue = rule.queue and rule.max_count is not null
-      order by kept.discarded_at desc
-      offset rule.max_count limit 1
-    ) as first
-  ) as surplus on true
-  cross join lateral (
-    select job.id from {prefix}.oban_jobs as job
-    where job.state = 'discarded' and job.queue = rule.queue
-      and job.discarded_at <= greatest(rule.cutoff, surplus.ended_at)
-      and job.discarded_at <= rule.counted_to
-      and (
-        job.discarded_at <= rule.cutoff
-        or job.discarded_at < surplus.ended_at
-        or (job.discarded_at = surplus.ended_at and job.id <= surplus.id)
-      )
-      and job.id <> all(cast(:spared as bigint[]))
-      and (cast(:ids as bigint[]) is null or job.id = any(cast(:ids as bigint[])))
-    order by job.discarded_at
-    limit cast(:limit as int)
-    for update skip locked
-  ) as old
-  where rule.state = 'discarded'
-), doomed as materialized (
+), {surplus(completed)}, {surplus(cancelled)}, {surplus(discarded)},
+doomed as materialized (
   select id from completed
   union all select id from cancelled
   union all select id from discarded

@@ -161,11 +161,36 @@ with moment as materialized (
 )
 select cast(extract(epoch from this_minute) as float8) as counted_to from moment
 
+-- part: ended_queues(state)
+-- The queues with jobs that ended as {state}, found by a step from each to the next in the index.
+{state}_queue as (
+  (
+    select queue from {prefix}.oban_jobs where state = '{state}' order by queue limit 1
+  )
+  union all
+  select (
+    select job.queue from {prefix}.oban_jobs as job
+    where job.state = '{state}' and job.queue > last.queue
+    order by job.queue limit 1
+  )
+  from {state}_queue as last where last.queue is not null
+)
+
+-- part: just_ended(state)
+-- The jobs that ended as {state} within the span. `offset 0` has each queue looked for by itself.
+select job.{state}_at as ended_at, job.queue, job.worker, job.attempted_by, '{state}' as state
+from span cross join {state}_queue as each cross join lateral (
+  select {state}_at, queue, worker, attempted_by from {prefix}.oban_jobs
+  where state = '{state}' and queue = each.queue
+    and {state}_at > span.after and {state}_at <= span.until
+  order by {state}_at
+  offset 0
+) as job
+
 -- name: count_finished
--- Counts the jobs that ended after those that are counted and up to :until, and moves the mark there. The
--- queues are found by a step from each to the next in the index; `offset 0` has each looked for by
--- itself. Whoever sends it again, or at the same
--- time, finds nothing left. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index,
+-- Counts the jobs that ended after those that are counted and up to :until, and moves the mark there.
+-- Whoever sends it again, or at the same time, finds nothing left. A partial index is only taken for a
+-- state that stands in the statement. Indexes: oban_jobs_completed_index, oban_jobs_cancelled_index,
 -- oban_jobs_discarded_index.
 with recursive span as materialized (
   select
@@ -173,40 +198,8 @@ with recursive span as materialized (
   from {prefix}.oban_metrics_mark
   where id and counted_to < to_timestamp(cast(:until as float8))
   for update
-), completed_queue as (
-  (
-    select queue from {prefix}.oban_jobs where state = 'completed' order by queue limit 1
-  )
-  union all
-  select (
-    select job.queue from {prefix}.oban_jobs as job
-    where job.state = 'completed' and job.queue > last.queue
-    order by job.queue limit 1
-  )
-  from completed_queue as last where last.queue is not null
-), cancelled_queue as (
-  (
-    select queue from {prefix}.oban_jobs where state = 'cancelled' order by queue limit 1
-  )
-  union all
-  select (
-    select job.queue from {prefix}.oban_jobs as job
-    where job.state = 'cancelled' and job.queue > last.queue
-    order by job.queue limit 1
-  )
-  from cancelled_queue as last where last.queue is not null
-), discarded_queue as (
-  (
-    select queue from {prefix}.oban_jobs where state = 'discarded' order by queue limit 1
-  )
-  union all
-  select (
-    select job.queue from {prefix}.oban_jobs as job
-    where job.state = 'discarded' and job.queue > last.queue
-    order by job.queue limit 1
-  )
-  from discarded_queue as last where last.queue is not null
-), found as materialized (
+), {ended_queues(completed)}, {ended_queues(cancelled)}, {ended_queues(discarded)},
+found as materialized (
   select at, queue, worker, node, state, count(*) as finished,
     cast(null as jsonb) as exec, cast(null as jsonb) as wait
   from (
@@ -214,32 +207,9 @@ with recursive span as materialized (
       timezone('UTC', date_trunc('minute', ended_at)) as at, queue, worker,
       coalesce(left(attempted_by[1], 255), '') as node, state
     from (
-      select job.completed_at as ended_at, job.queue, job.worker, job.attempted_by, 'completed' as state
-      from span cross join completed_queue as each cross join lateral (
-        select completed_at, queue, worker, attempted_by from {prefix}.oban_jobs
-        where state = 'completed' and queue = each.queue
-          and completed_at > span.after and completed_at <= span.until
-        order by completed_at
-        offset 0
-      ) as job
-      union all
-      select job.cancelled_at, job.queue, job.worker, job.attempted_by, 'cancelled'
-      from span cross join cancelled_queue as each cross join lateral (
-        select cancelled_at, queue, worker, attempted_by from {prefix}.oban_jobs
-        where state = 'cancelled' and queue = each.queue
-          and cancelled_at > span.after and cancelled_at <= span.until
-        order by cancelled_at
-        offset 0
-      ) as job
-      union all
-      select job.discarded_at, job.queue, job.worker, job.attempted_by, 'discarded'
-      from span cross join discarded_queue as each cross join lateral (
-        select discarded_at, queue, worker, attempted_by from {prefix}.oban_jobs
-        where state = 'discarded' and queue = each.queue
-          and discarded_at > span.after and discarded_at <= span.until
-        order by discarded_at
-        offset 0
-      ) as job
+      {just_ended(completed)}
+      union all {just_ended(cancelled)}
+      union all {just_ended(discarded)}
     ) as ended
   ) as named
   group by at, queue, worker, node, state

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
-from oban.engines.values import Intent, KnownProducer
+from oban.engines.commands import Intent
+from oban.engines.nodes import KnownProducer
+from oban.engines.operation import Operation
 from oban.job import Job
 
 #: Jobs that are counted in front of one, at most.
@@ -85,3 +87,12 @@ class JobFacts:
     ahead_count: int = 0
     #: Seconds that the oldest available job of its queue has waited.
     oldest_wait: float | None = None
+
+
+class ExplainVerbs(Protocol):
+    def explain(self, identity: int) -> Operation[JobFacts | None]:
+        """What tells why the job does not run, or how it ended; None when there is none.
+
+        A few short reads, however many jobs and nodes there are.
+        """
+        ...
