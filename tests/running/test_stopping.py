@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -16,10 +17,12 @@ SEEN: dict[str, Any] = {}
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
+def fresh() -> Iterator[None]:
     SEEN.clear()
     SEEN["started"] = asyncio.Event()
-    SEEN["release"] = threading.Event()
+    SEEN["release"] = release = threading.Event()
+    yield
+    release.set()  # the tests share a loop, which ends when all in it have
 
 
 @worker()
