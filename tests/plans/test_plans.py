@@ -158,8 +158,8 @@ def test_a_page_of_a_state_is_read_by_its_index_in_its_order(
 ) -> None:
     """It is planned for what it is given: nothing of it is prepared."""
     indexes, most_rows = BROWSED[state]
-    browsing = ENGINE.within(ENGINE.browse(JobSearch(state=state), 30), 10.0)
-    found = plans(large, browsing, "force_custom_plan")
+    found = plans(large, ENGINE.browse(JobSearch(state=state), 30), "force_custom_plan")
+    assert not any(plan.compiled for plan in found), found
     scans = [node["Node Type"] for plan in found for node in plan.scans]
     assert "Seq Scan" not in scans, found
     assert {f"oban_jobs_{each}" for each in short(indexes)} <= set.union(

@@ -31,11 +31,12 @@
 -- name: plan_in_order
 -- For the statements of this transaction: jobs are read in the order of an index, and no more of them than
 -- are wanted. Of a table that was never analyzed, or when it was small, the planner expects a few, and
--- would read and sort all.
+-- would read and sort all. What must be sorted seems dear then, and is still not to be compiled.
 select
   set_config('enable_seqscan', 'off', true) as enable_seqscan,
   set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
-  set_config('enable_sort', 'off', true) as enable_sort
+  set_config('enable_sort', 'off', true) as enable_sort,
+  set_config('jit', 'off', true) as jit
 
 -- name: browse_newest
 -- A page of all jobs, those with the greatest id first, from below :id. Of the :window first it returns
