@@ -74,6 +74,9 @@ def server_dsn() -> Iterator[str]:
         return
     folder = Path(os.environ[FOLDER])
     with oban.embedded.start(folder / "postgres", durable=False) as server:
+        # It would go round hundreds of small databases, a process for each.
+        for statement in ("alter system set autovacuum = off", "select pg_reload_conf()"):
+            administer(server.dsn, sql.SQL(statement))
         yield server.dsn
 
 
@@ -116,7 +119,7 @@ def create_database(server_dsn: str, road: str) -> Iterator[Callable[[], str]]:
         administer(server_dsn, drop)
 
 
-def administer(dsn: str, statement: sql.Composed) -> None:
+def administer(dsn: str, statement: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(statement)
 
