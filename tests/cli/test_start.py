@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.cli.application import Application, rows
+from tests.cli.conftest import Command
 from tests.faults.processes import Process
 
 DATABASE = "--queues", "default:10"
@@ -116,21 +117,31 @@ async def test_a_password_is_in_no_output(application: Application, dsn: str) ->
 
 
 @pytest.fixture
-def silent() -> Iterator[str]:
-    """The DSN of a server that accepts connections and never answers."""
+def deaf() -> Iterator[socket.socket]:
+    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"postgresql://127.0.0.1:{server.getsockname()[1]}/x"
+        server.setblocking(False)
+        yield server
+
+
+@pytest.fixture
+def silent(deaf: socket.socket) -> str:
+    """Its DSN."""
+    return f"postgresql://127.0.0.1:{deaf.getsockname()[1]}/x"
 
 
 async def test_a_server_that_never_answers_does_not_hold_the_exit(
-    application: Application, silent: str
+    application: Application, deaf: socket.socket, silent: str
 ) -> None:
     async with application.start("--dsn", silent, *DATABASE) as process:
-        await asyncio.sleep(1.5)
-        assert process.returncode is None
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            connection, _ = await loop.sock_accept(deaf)
+            assert await loop.sock_recv(connection, 1)  # it has asked, and waits
         process.terminate()
         began = time.monotonic()
         assert await process.exited(timeout=5) == 0
+    connection.close()
     assert time.monotonic() - began < 1
     assert "Traceback" not in process.output
 
@@ -145,18 +156,18 @@ async def test_a_server_that_never_answers_is_an_error_in_the_end(
     assert "Traceback" not in process.output
 
 
-async def test_a_configuration_with_a_typo_names_it(application: Application) -> None:
+def test_a_configuration_with_a_typo_names_it(application: Application, command: Command) -> None:
     application.write("oban.toml", 'dsn = "dbname=x"\n\nshutdown_grase_period = 3\n')
-    async with application.start(*DATABASE) as process:
-        assert await process.exited() == 2
-    assert "oban.toml, line 3" in process.output
-    assert "shutdown_grace_period" in process.output
+    ran = command("start", *DATABASE)
+    assert ran.code == 2
+    assert "oban.toml, line 3" in ran.err
+    assert "shutdown_grace_period" in ran.err
 
 
-async def test_a_service_without_a_dsn_refuses_to_start(application: Application) -> None:
-    async with application.start(*DATABASE) as process:
-        assert await process.exited() == 2
-    assert process.output.startswith("error: no database is configured")
+def test_a_service_without_a_dsn_refuses_to_start(command: Command) -> None:
+    ran = command("start", *DATABASE)
+    assert ran.code == 2
+    assert ran.err.startswith("error: no database is configured")
 
 
 async def test_a_module_that_was_named_must_be_importable(
