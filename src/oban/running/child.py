@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
@@ -102,18 +102,38 @@ def stand_apart() -> None:
     for number in NODES_SIGNALS:
         # Not ignored: that would hold for the programs, too, that a job starts.
         signal.signal(number, leave_to_node)
-    os.register_at_fork(after_in_child=take_signals_again)
+    forking = Forking()
+    os.register_at_fork(
+        before=forking.hold_signals,
+        after_in_parent=forking.let_signals_through,
+        after_in_child=forking.take_signals_again,
+    )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NODES_SIGNALS)
 
 
 def leave_to_node(_number: int, _frame: FrameType | None) -> None: ...
 
 
-def take_signals_again() -> None:
-    """A process that a job forks, one of a pool say, ends by them as any other."""
-    for number in NODES_SIGNALS:
-        if signal.getsignal(number) is leave_to_node:
-            signal.signal(number, signal.SIG_DFL)
+class Forking(threading.local):
+    """A process that a job forks, one of a pool say, ends by the node's signals as any other.
+
+    They are held back while it begins: one that came before it takes them again would be lost, and
+    whoever sent it would wait for an end that never comes.
+    """
+
+    mask: Iterable[int] = ()
+
+    def hold_signals(self) -> None:
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, NODES_SIGNALS)
+
+    def let_signals_through(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def take_signals_again(self) -> None:
+        for number in NODES_SIGNALS:
+            if signal.getsignal(number) is leave_to_node:
+                signal.signal(number, signal.SIG_DFL)
+        self.let_signals_through()
 
 
 def end_with_node() -> None:
