@@ -238,10 +238,10 @@ async def test_an_idle_node_with_five_queues_commits_at_most_three_times_in_two_
     sent: list[str] = []
 
     async def started() -> bool:
-        """What starting needs is not counted; to look after old metrics is the last of it."""
-        if "forget_metrics" not in wire.sent:
+        """What starting needs is not counted; to count what has ended is the last of it."""
+        if "count_finished" not in wire.sent:
             return False
-        return "commit" in wire.sent[wire.sent.index("forget_metrics") :]
+        return "commit" in wire.sent[wire.sent.index("count_finished") :]
 
     async def six_seconds_of_looks() -> bool:
         sent.extend(wire.take())
