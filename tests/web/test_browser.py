@@ -171,6 +171,29 @@ async def test_a_queue_is_paused_scaled_and_resumed(
         await page.wait_for_selector("tbody[data-queue=media] .queue-running")
 
 
+async def test_what_came_of_an_action_is_told_though_the_page_has_looked_again_meanwhile(
+    page: Any, client: Oban, oban_dsn: str
+) -> None:
+    looked = asyncio.Event()
+
+    async def hold(route: Any) -> None:
+        if route.request.method == "POST":
+            await asyncio.wait_for(looked.wait(), 10)
+        await route.continue_()
+
+    async with Oban(pool=oban_dsn, node="web-1", queues={"media": 3}):
+        await page.goto(f"{page.site}/queues")
+        await page.select_option("#every", "1")
+        await page.route("**/queues/media/**", hold)
+        await page.locator("tbody[data-queue=media] >> text=Pause").first.click()
+        for _ in range(2):
+            async with page.expect_response(lambda answer: "/queues?" in answer.url):
+                pass
+        looked.set()
+        await page.wait_for_selector("#notes .note")
+        await page.wait_for_selector("tbody[data-queue=media] .queue-paused")
+
+
 async def test_a_page_follows_what_happens_also_without_events(page: Any, client: Oban) -> None:
     await page.route("**/live**", lambda route: route.abort())
     await page.goto(f"{page.site}/jobs")

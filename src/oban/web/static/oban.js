@@ -106,7 +106,10 @@
     for (const each of $$(".act")) each.disabled = !(selected.size || (match && match.checked));
   }
   let matching = false, focused = null;
-  document.body.addEventListener("htmx:beforeSwap", () => {
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    const { requestConfig, target } = event.detail;
+    // A button that waits for its answer stays: without it nothing would say what came of it.
+    if (requestConfig.verb === "get" && target.querySelector(".htmx-request[hx-post]")) event.detail.shouldSwap = false;
     focused = document.activeElement?.closest?.("tr[data-id]")?.dataset.id ?? null;
   });
   document.body.addEventListener("htmx:afterSwap", () => {
