@@ -17,7 +17,7 @@ from oban.fields import (
     clean_tags,
     seconds,
 )
-from oban.states import JobState
+from oban.states import AVAILABLE, JobState
 from oban.unique import Unique, UniqueOptions
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Job(Generic[A]):
             if value is not default and (value or type(value) is not EMPTY.get(name)):
                 setattr(self, name, clean(name, value))
         check_attempts(self.attempt, self.max_attempts)
-        if self.state is JobState.AVAILABLE and is_future(self.scheduled_at):
+        if self.state is AVAILABLE and is_future(self.scheduled_at):
             self.state = JobState.SCHEDULED
 
     def __repr__(self) -> str:

@@ -16,6 +16,12 @@ class JobState(StrEnum):
     DISCARDED = "discarded"
 
 
+#: For what is done with each job: Python 3.11 runs code whenever a member is taken from its class.
+AVAILABLE: Final = JobState.AVAILABLE
+SUSPENDED: Final = JobState.SUSPENDED
+EXECUTING: Final = JobState.EXECUTING
+COMPLETED: Final = JobState.COMPLETED
+
 FINAL: Final = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.DISCARDED})
 WAITING: Final = frozenset(
     {JobState.AVAILABLE, JobState.SCHEDULED, JobState.SUSPENDED, JobState.RETRYABLE}

@@ -23,7 +23,7 @@ from oban.running.frames import workers_part
 from oban.running.meter import Meter, waiting_time
 from oban.running.places import Places
 from oban.running.run import Run, StopReason
-from oban.states import JobState
+from oban.states import COMPLETED, JobState
 from oban.text import bounded
 from oban.vault import KEYLESS, Vault, is_sealed
 from oban.worker import Definition
@@ -223,7 +223,7 @@ def conclude(job: Job, value: object) -> Ack:
         case Discard():
             return acknowledge(job, JobState.DISCARDED, error=reason(value.reason))
         case _:
-            return acknowledge(job, JobState.COMPLETED)
+            return acknowledge(job, COMPLETED)
 
 
 class Failure:

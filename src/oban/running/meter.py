@@ -10,7 +10,7 @@ from oban.engines.metrics import Times
 from oban.job import Job
 from oban.metrics import REST
 from oban.sketch import LOG_GAMMA, LONGEST, bin_of
-from oban.states import JobState
+from oban.states import AVAILABLE
 
 #: Notes that are kept as they are: more are put into sketches at once, which takes a fraction of a
 #: millisecond.
@@ -39,7 +39,7 @@ class Meter:
 
     def note(self, job: Job, state: str, duration: int) -> None:
         """An attempt has taken so many nanoseconds. What was given back did not come to an end."""
-        if state == JobState.AVAILABLE:
+        if state == AVAILABLE:
             return
         self.notes.append((job, state, duration))
         if len(self.notes) >= MOST_NOTES:

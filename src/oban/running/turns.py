@@ -24,7 +24,7 @@ from oban.errors import DataRefused
 from oban.job import Job
 from oban.limits import Limits, QueueLimits
 from oban.outcome import Ack, AttemptKey
-from oban.states import JobState
+from oban.states import AVAILABLE
 
 #: Acks in one statement; more wait for the next turn.
 MAX_ACKS: Final = 5_000
@@ -129,9 +129,7 @@ class Turns:
 
     def gives_back(self) -> bool:
         """Whether jobs go back with the next turn, but for those whose row somebody has locked."""
-        return any(
-            ack.state is JobState.AVAILABLE and ack.key not in self.held for ack in self.acks
-        )
+        return any(ack.state is AVAILABLE and ack.key not in self.held for ack in self.acks)
 
     def ready(self) -> bool:
         """Whether there is something to save that need not wait for somebody else."""
@@ -151,7 +149,7 @@ class Turns:
     async def exchange(self, acks: Sequence[Ack], demand: int) -> Turn:
         """One round trip. Whatever cuts it short leaves its fate to be settled first."""
         queue = {"queue": self.identity.queue}
-        if any(ack.state is JobState.AVAILABLE for ack in acks):
+        if any(ack.state is AVAILABLE for ack in acks):
             self.start = None  # what goes back stands before it
         start = self.start if time.monotonic() < self.start_until else None
         is_limited = self.are_limited or any(ack.slows is not None for ack in acks)

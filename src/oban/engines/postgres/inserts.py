@@ -12,7 +12,7 @@ from oban.engines.postgres.statements import PostgresOperation, Statement, Steps
 from oban.engines.postgres.unique import UniqueVerbs
 from oban.fields import encode
 from oban.job import Job
-from oban.states import JobState
+from oban.states import SUSPENDED
 
 
 class InsertVerbs(UniqueVerbs):
@@ -54,7 +54,7 @@ class InsertVerbs(UniqueVerbs):
                 priority=job.priority,
                 max_attempts=job.max_attempts,
                 scheduled_at=due,
-                suspended=job.state is JobState.SUSPENDED,
+                suspended=job.state is SUSPENDED,
                 **self.told(notify),
             )
             at = moment(inserted_at)

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from oban.engines.browsing import ARGS_BYTES
 from oban.engines.runs import ProducerIdentity
 from oban.job import Job
-from oban.states import JobState
+from oban.states import EXECUTING, JobState
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -139,7 +139,7 @@ def read_claimed(rows: Iterable[Sequence[Any]], producer: ProducerIdentity) -> I
         trouble: list[str] = []
         job = Job.restore(
             id=identity,
-            state=JobState.EXECUTING,
+            state=EXECUTING,
             queue=queue,
             worker=worker,
             attempt=attempt,
