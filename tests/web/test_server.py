@@ -6,6 +6,7 @@ import socket
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from oban import Oban
 from oban.errors import ObanError
@@ -44,3 +45,13 @@ async def test_a_port_that_is_taken_is_an_error(client: Oban) -> None:
         with pytest.raises(ObanError, match=f"port {port} of 127.0.0.1 cannot be opened"):
             async with serving(app(client), port=port):
                 pass
+
+
+async def test_an_application_that_does_not_start_is_an_error_and_not_its_ports() -> None:
+    async def failing(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "nothing to begin with"})
+
+    with pytest.raises(ObanError, match="the application to be served did not start"):
+        async with serving(failing):
+            pass

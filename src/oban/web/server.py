@@ -24,7 +24,8 @@ async def serving(
     """Serve an ASGI application, on this event loop, while the body of the `with` runs.
 
     Yields its address; port 0 is one that is free. At the end answers that are open may take two
-    seconds. Signals are left to the program. Raises `ObanError` when the port cannot be opened.
+    seconds. Signals are left to the program. Raises `ObanError` when the port cannot be opened,
+    or the application does not start.
     """
     closing = asyncio.Event()
 
@@ -66,5 +67,8 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except SystemExit:
-            where = f"port {self.config.port} of {self.config.host}"
-            raise ObanError(f"{where} cannot be opened: see above") from None
+            if not self.lifespan.should_exit:
+                where = f"port {self.config.port} of {self.config.host}"
+                raise ObanError(f"{where} cannot be opened: see above") from None
+        if self.lifespan.should_exit:  # of which older versions of uvicorn raise nothing
+            raise ObanError("the application to be served did not start: see above")
