@@ -1,5 +1,6 @@
 """The counter: counts the jobs that have ended, for the metrics that are kept."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -78,8 +79,7 @@ class Counter(Loop):
         self.reach = 0.0
         #: Whether the transaction that holds counting up was told of.
         self.is_told = False
-        #: Who starts has nothing old: what there is was looked after by those before.
-        self.tended_at = time.monotonic()
+        self.tended_at = -math.inf
         #: Whether anything was counted since.
         self.has_grown = False
 
