@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,26 @@ Command = Callable[..., Ran]
 Insert = Callable[..., int]
 
 
+@contextmanager
+def imports_of(folder: Path) -> Iterator[None]:
+    """Forget the modules that are imported from there meanwhile: others may have their names."""
+    known = set(sys.modules)
+    yield
+    for name in set(sys.modules) - known:
+        if str(folder) in str(getattr(sys.modules[name], "__spec__", "")):
+            del sys.modules[name]
+
+
 @pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty working directory, no variables of ours, a search path that is given back."""
     ours = [name for name in os.environ if name.startswith("OBAN_") and "TEST" not in name]
     for name in (*ours, "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.chdir(tmp_path)
+    with imports_of(tmp_path):
+        yield
 
 
 @pytest.fixture

@@ -133,11 +133,21 @@ async def test_a_parent_that_is_killed_takes_its_children_along(
 async def test_a_node_says_how_it_is_and_that_it_stops(
     application: Application, oban_dsn: str
 ) -> None:
+    application.write(
+        "waiting.py",
+        """
+        import asyncio, pathlib
+        from oban import job
+        @job()
+        async def wait(kept):
+            while not pathlib.Path("enough").exists():
+                await asyncio.sleep(0.01)
+        """,
+    )
     port = free_port()
-    more = ["--health-port", str(port), "--shutdown-grace-period", "3"]
-    async with application.start(*arguments(oban_dsn, *more)) as node:
+    async with application.start(*arguments(oban_dsn, "--health-port", str(port))) as node:
         await node.line("is running")
-        application.enqueue(oban_dsn, "Patient")
+        application.enqueue(oban_dsn, "waiting.wait")
         code, told = await asyncio.to_thread(ask, port)
         assert (code, told["status"], told["live"]) == (200, "ok", True)
         assert told["queues"]["default"]["limit"] == 4
@@ -152,6 +162,7 @@ async def test_a_node_says_how_it_is_and_that_it_stops(
         code, told = await asyncio.to_thread(ask, port)
         assert (code, told["stopping"]) == (503, True)
         assert (await asyncio.to_thread(ask, port, "/live"))[0] == 200
+        application.write("enough", "")
         assert await node.exited() == 0
 
 
@@ -238,10 +249,11 @@ async def test_a_node_that_starts_answers_that_it_is_not_ready_and_lives(
     application.write(
         "slow.py",
         """
-        import time
+        import pathlib, time
         from oban import job
         print("importing", flush=True)
-        time.sleep(2)
+        while not pathlib.Path("enough").exists():
+            time.sleep(0.01)
         @job()
         def one(): ...
         """,
@@ -252,6 +264,7 @@ async def test_a_node_that_starts_answers_that_it_is_not_ready_and_lives(
         await node.line("importing")
         assert (await asyncio.to_thread(ask, port))[0] == 503
         assert (await asyncio.to_thread(ask, port, "/live"))[0] == 200
+        application.write("enough", "")
         await node.line(f"health +0.0.0.0:{port}, at /ready and /live")
         assert (await asyncio.to_thread(ask, port))[0] == 200
 

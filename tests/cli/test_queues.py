@@ -5,20 +5,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.cli.application import Application
 from tests.cli.conftest import Command, Ran
-from tests.faults.processes import Process
 
+from oban import Oban
 from oban.cli.failures import WrongUsage
 from oban.cli.queues import parse_until
 
 
 @pytest.fixture
-async def node(application: Application, oban_dsn: str) -> AsyncIterator[Process]:
-    arguments = ["--dsn", oban_dsn, "--queues", "default:4,mailers:2", "--node", "web-1"]
-    async with application.start(*arguments, "--log-format", "text") as process:
-        await process.line("is running")
-        yield process
+async def node(oban_dsn: str) -> AsyncIterator[Oban]:
+    async with Oban(pool=oban_dsn, queues={"default": 4, "mailers": 2}, node="web-1") as oban:
+        yield oban
 
 
 def beside(command: Command, dsn: str) -> Callable[..., Awaitable[Ran]]:
@@ -30,7 +27,7 @@ def beside(command: Command, dsn: str) -> Callable[..., Awaitable[Ran]]:
     return run
 
 
-async def test_a_command_holds_and_is_shown(command: Command, oban_dsn: str, node: Process) -> None:
+async def test_a_command_holds_and_is_shown(command: Command, oban_dsn: str, node: Oban) -> None:
     oban = beside(command, oban_dsn)
     ran = await oban("queues", "pause", "mailers", "--until", "2h")
     assert (ran.code, ran.out) == (0, "queue mailers: paused, on all nodes\n")
@@ -47,9 +44,7 @@ async def test_a_command_holds_and_is_shown(command: Command, oban_dsn: str, nod
     assert "silent" not in text
 
 
-async def test_a_forecast_tells_of_each_queue(
-    command: Command, oban_dsn: str, node: Process
-) -> None:
+async def test_a_forecast_tells_of_each_queue(command: Command, oban_dsn: str, node: Oban) -> None:
     oban = beside(command, oban_dsn)
     shown = (await oban("queues", "forecast", "--within", "30", "--json")).json
     assert shown["within"] == 30
@@ -65,7 +60,7 @@ async def test_a_forecast_tells_of_each_queue(
 
 
 async def test_each_command_is_obeyed_before_it_returns(
-    command: Command, oban_dsn: str, node: Process
+    command: Command, oban_dsn: str, node: Oban
 ) -> None:
     oban = beside(command, oban_dsn)
     said = [
@@ -107,7 +102,7 @@ def test_without_nodes_a_command_is_stored_all_the_same(oban: Command) -> None:
 
 
 async def test_names_that_nobody_answers_to_are_told_with_those_that_live(
-    command: Command, oban_dsn: str, node: Process
+    command: Command, oban_dsn: str, node: Oban
 ) -> None:
     oban = beside(command, oban_dsn)
     ran = await oban("queues", "pause", "mailers", "--node", "WEB-1")
@@ -125,7 +120,7 @@ async def test_names_that_nobody_answers_to_are_told_with_those_that_live(
 
 
 async def test_a_queue_that_is_started_but_paused_is_said_to_be(
-    command: Command, oban_dsn: str, node: Process
+    command: Command, oban_dsn: str, node: Oban
 ) -> None:
     oban = beside(command, oban_dsn)
     assert (await oban("queues", "start", "extra", "--paused")).out == (
@@ -141,7 +136,7 @@ async def test_a_queue_that_is_started_but_paused_is_said_to_be(
 
 
 async def test_a_reset_says_whether_there_was_anything_to_forget(
-    command: Command, oban_dsn: str, node: Process
+    command: Command, oban_dsn: str, node: Oban
 ) -> None:
     oban = beside(command, oban_dsn)
     ran = await oban("queues", "reset", "mailers")
@@ -157,11 +152,9 @@ async def test_a_reset_says_whether_there_was_anything_to_forget(
 
 
 async def test_a_queue_that_is_configured_as_paused_is_said_to_be_so(
-    command: Command, application: Application, oban_dsn: str
+    command: Command, oban_dsn: str
 ) -> None:
-    application.write("oban.toml", "queues = { quiet = { limit = 1, paused = true } }\n")
-    async with application.start("--dsn", oban_dsn, "--node", "a", "--log-format", "text") as node:
-        await node.line("is running")
+    async with Oban(pool=oban_dsn, queues={"quiet": {"limit": 1, "paused": True}}, node="a"):
         said = (await beside(command, oban_dsn)("queues", "start", "quiet")).out
     assert said == (
         "queue quiet: started, on all nodes, but still paused as node a is configured; "
@@ -170,7 +163,7 @@ async def test_a_queue_that_is_configured_as_paused_is_said_to_be_so(
 
 
 async def test_processes_of_one_node_are_told_apart(
-    command: Command, oban_dsn: str, node: Process
+    command: Command, oban_dsn: str, node: Oban
 ) -> None:
     oban = beside(command, oban_dsn)
     ids = {each["uuid"][:8] for each in (await oban("queues", "list", "--json")).json["queues"]}

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
 from tests.cli.application import Application, rows
+from tests.cli.conftest import Command
 from tests.faults.processes import Process
 
 DATABASE = "--queues", "default:10"
@@ -116,47 +116,55 @@ async def test_a_password_is_in_no_output(application: Application, dsn: str) ->
 
 
 @pytest.fixture
-def silent() -> Iterator[str]:
-    """The DSN of a server that accepts connections and never answers."""
+def silent() -> Iterator[socket.socket]:
+    """A server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"postgresql://127.0.0.1:{server.getsockname()[1]}/x"
+        server.setblocking(False)
+        yield server
+
+
+def dsn_of(server: socket.socket) -> str:
+    return f"postgresql://127.0.0.1:{server.getsockname()[1]}/x"
 
 
 async def test_a_server_that_never_answers_does_not_hold_the_exit(
-    application: Application, silent: str
+    application: Application, silent: socket.socket
 ) -> None:
-    async with application.start("--dsn", silent, *DATABASE) as process:
-        await asyncio.sleep(1.5)
-        assert process.returncode is None
-        process.terminate()
-        began = time.monotonic()
-        assert await process.exited(timeout=5) == 0
-    assert time.monotonic() - began < 1
+    dsn = f"{dsn_of(silent)}?connect_timeout=60"
+    async with application.start("--dsn", dsn, *DATABASE) as process:
+        async with asyncio.timeout(20):
+            connection, _ = await asyncio.get_running_loop().sock_accept(silent)
+        with connection:
+            assert process.returncode is None
+            process.terminate()
+            assert await process.exited(timeout=5) == 0
     assert "Traceback" not in process.output
 
 
 @pytest.mark.slow
 async def test_a_server_that_never_answers_is_an_error_in_the_end(
-    application: Application, silent: str
+    application: Application, silent: socket.socket
 ) -> None:
-    async with application.start("--dsn", f"{silent}?connect_timeout=2", *DATABASE) as process:
+    async with application.start(
+        "--dsn", f"{dsn_of(silent)}?connect_timeout=2", *DATABASE
+    ) as process:
         assert await process.exited(timeout=25) == 1
     assert process.output.startswith("error: cannot connect to postgresql://127.0.0.1")
     assert "Traceback" not in process.output
 
 
-async def test_a_configuration_with_a_typo_names_it(application: Application) -> None:
+def test_a_configuration_with_a_typo_names_it(application: Application, command: Command) -> None:
     application.write("oban.toml", 'dsn = "dbname=x"\n\nshutdown_grase_period = 3\n')
-    async with application.start(*DATABASE) as process:
-        assert await process.exited() == 2
-    assert "oban.toml, line 3" in process.output
-    assert "shutdown_grace_period" in process.output
+    ran = command("start", *DATABASE)
+    assert ran.code == 2
+    assert "oban.toml, line 3" in ran.err
+    assert "shutdown_grace_period" in ran.err
 
 
-async def test_a_service_without_a_dsn_refuses_to_start(application: Application) -> None:
-    async with application.start(*DATABASE) as process:
-        assert await process.exited() == 2
-    assert process.output.startswith("error: no database is configured")
+def test_a_service_without_a_dsn_refuses_to_start(command: Command) -> None:
+    ran = command("start", *DATABASE)
+    assert ran.code == 2
+    assert ran.err.startswith("error: no database is configured")
 
 
 async def test_a_module_that_was_named_must_be_importable(

@@ -6,7 +6,7 @@ import time
 import pytest
 from tests.cli.application import Application, rows
 
-GRACE = 2.0
+GRACE = 1.0
 KEPT = {"kept": True}
 
 
@@ -26,7 +26,7 @@ async def test_jobs_of_every_kind_are_given_back_within_the_grace(
             await process.line(f"start .* jobs_of_mine.{kind} ")
         began = time.monotonic()
         process.terminate()
-        await process.line(r"SIGTERM: stopping, waiting up to 2 s for 3 running jobs \(default 3\)")
+        await process.line(r"SIGTERM: stopping, waiting up to 1 s for 3 running jobs \(default 3\)")
         assert await process.exited(timeout=GRACE + 5) == 0
         took = time.monotonic() - began
     assert took < GRACE + 1
@@ -92,7 +92,7 @@ async def test_a_loop_that_was_blocked_for_a_while_still_stops_in_time(
         from oban import job
         @job(queue="blocked")
         async def block(kept):
-            time.sleep(1.5)
+            time.sleep(0.5)
         """,
     )
     application.enqueue(oban_dsn, "Patient", "Threaded")

@@ -18,9 +18,8 @@ from tests.faults.processes import OBAN, Process
 from tests.faults.proxy import Proxy
 
 from oban import Job, JobState
-from oban.cli import following
+from oban.cli import following, tail
 from oban.cli.following import ENDS, Follower
-from oban.cli.tail import line
 from oban.engines.browsing import JobSearch
 from oban.engines.postgres import PostgresEngine
 
@@ -224,29 +223,37 @@ async def test_a_program_reads_a_document_a_line(
         (["--priority", "9"], [4]),
     ],
 )
-async def test_filters_choose(
-    oban_dsn: str, insert: Insert, tmp_path: Path, options: list[str], found: list[int]
+def test_filters_choose(
+    oban: Command,
+    insert: Insert,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    found: list[int],
 ) -> None:
-    async with tailing(oban_dsn, tmp_path, *options) as tail:
-        await tail.line("jobs that end from now on")
-        last = {"worker": "app.Other", "queue": "mailers", "tags": ["red"], "priority": 9}
-        last |= {"args": {"user_id": 42}, "meta": {"vip": True}, "attempted_by": ["web-1", "x"]}
-        kinds: list[dict[str, Any]] = [
-            {"state": "completed", "args": {"user_id": 42}, "attempted_by": ["web-1", "x"]},
-            {
-                "state": "discarded",
-                "queue": "mailers",
-                "args": {"user_id": "42"},
-                "meta": {"vip": True},
-            },
-            {"state": "completed", "worker": "app.Other", "tags": ["red"]},
-            {"state": "cancelled", "priority": 9},
-            {"state": "discarded", **last},
-        ]
+    last = {"worker": "app.Other", "queue": "mailers", "tags": ["red"], "priority": 9}
+    last |= {"args": {"user_id": 42}, "meta": {"vip": True}, "attempted_by": ["web-1", "x"]}
+    kinds: list[dict[str, Any]] = [
+        {"state": "completed", "args": {"user_id": 42}, "attempted_by": ["web-1", "x"]},
+        {
+            "state": "discarded",
+            "queue": "mailers",
+            "args": {"user_id": "42"},
+            "meta": {"vip": True},
+        },
+        {"state": "completed", "worker": "app.Other", "tags": ["red"]},
+        {"state": "cancelled", "priority": 9},
+        {"state": "discarded", **last},
+    ]
+
+    async def look_once(follower: Follower, *, as_json: bool) -> None:
         for each in kinds:
             insert(**each, **{f"{each['state']}_at": ago(0)})
-        await tail.line(r" discarded 5 ")
-    assert [int(each) for each in re.findall(r" (\d)  app", tail.output)] == [*found, 5]
+        tail.tell(await follower.look(), as_json=as_json)
+
+    monkeypatch.setattr(tail, "look_again", look_once)
+    ran = oban("jobs", "tail", *options)
+    assert (ran.code, ran.err) == (0, "jobs that end from now on; Ctrl-C stops\n")
+    assert [int(each) for each in re.findall(r" (\d)  app", ran.out)] == [*found, 5]
 
 
 def test_a_reader_that_leaves_ends_it_quietly(
@@ -328,4 +335,4 @@ def test_a_row_of_somebody_else_is_a_line_too() -> None:
         cancelled_at=None,
         discarded_at=None,
     )
-    assert line(job).plain == "00:00:00.000 discarded 7  w x  a\\x1b[2Jb  3/3"
+    assert tail.line(job).plain == "00:00:00.000 discarded 7  w x  a\\x1b[2Jb  3/3"

@@ -40,6 +40,7 @@ CURSOR = "\x1b[?25h"
 
 @pytest.fixture
 async def node(application: Application, oban_dsn: str) -> AsyncIterator[Process]:
+    application.write("oban.toml", "metrics = { interval = 0.2 }\nrefresher = { interval = 0.3 }\n")
     arguments = ["--dsn", oban_dsn, "--queues", "default:2,mailers:5", "--node", "web-1"]
     async with application.start(*arguments, "--log-format", "text") as process:
         await process.line("is running")

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.application import Application
+from tests.cli.conftest import Command
 from tests.faults.processes import OBAN, Process
 
 ADDRESS = r"dashboard at (http://[\d.:]+)/"
@@ -58,23 +59,29 @@ async def test_users_of_the_environment_are_asked_for(oban_dsn: str, tmp_path: P
         ([], {"OBAN_WEB_USERS": "ada::admin"}, "has no name or no password"),
     ],
 )
-async def test_what_would_let_in_anybody_is_refused(
-    oban_dsn: str, tmp_path: Path, options: list[str], env: dict[str, str], told: str
+def test_what_would_let_in_anybody_is_refused(
+    oban: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    env: dict[str, str],
+    told: str,
 ) -> None:
-    async with web(tmp_path, "--dsn", oban_dsn, "--port", "0", *options, env=env) as process:
-        assert await process.exited() in (1, 2)
-    assert told in process.output
-    assert "dashboard at" not in process.output
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    ran = oban("web", "--port", "0", *options)
+    assert ran.code in (1, 2)
+    assert told in ran.err
+    assert "dashboard at" not in ran.out + ran.err
 
 
-async def test_a_port_that_is_taken_is_said(oban_dsn: str, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_said(oban: Command) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        async with web(tmp_path, "--dsn", oban_dsn, "--port", port) as process:
-            assert await process.exited() == 1
-        assert f"port {port} of 127.0.0.1 cannot be opened" in process.output
+        ran = oban("web", "--port", port)
+        assert ran.code == 1
+        assert f"port {port} of 127.0.0.1 cannot be opened" in ran.err
 
 
 async def test_a_node_serves_its_dashboard_and_stops_as_ever(
@@ -97,9 +104,7 @@ async def test_a_node_serves_its_dashboard_and_stops_as_ever(
         (["--web-port", "0.0.0.0:4000"], "nobody is named in OBAN_WEB_USERS"),
     ],
 )
-async def test_a_web_port_that_cannot_be_is_refused(
-    oban_dsn: str, application: Application, options: list[str], told: str
-) -> None:
-    async with application.start("--dsn", oban_dsn, "--queues", "a:1", *options) as process:
-        assert await process.exited() == 2
-    assert told in process.output
+def test_a_web_port_that_cannot_be_is_refused(oban: Command, options: list[str], told: str) -> None:
+    ran = oban("start", "--queues", "a:1", *options)
+    assert ran.code == 2
+    assert told in ran.err

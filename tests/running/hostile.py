@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,16 @@ def fork_and_die(_: Job) -> None:
         time.sleep(20)
         os._exit(0)
     os._exit(5)
+
+
+def fork_and_terminate(_: Job) -> Any:
+    """The copy has hardly begun when it is told to end."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    os.kill(pid, signal.SIGTERM)
+    return Record(-os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def close_files(_: Job) -> None:
@@ -113,6 +124,7 @@ DO: dict[str, Any] = {
     "fork and return": fork_and_return,
     "fork and exit": fork_and_exit,
     "fork and die": fork_and_die,
+    "fork and terminate": fork_and_terminate,
     "close files": close_files,
     "start a program": start_program,
     "hold the interpreter": hold_interpreter,

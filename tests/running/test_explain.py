@@ -88,6 +88,12 @@ async def cause(oban: Oban, job: Job | int, *codes: str) -> Cause:
     return (await explained(oban, job, *codes)).causes[0]
 
 
+async def is_paused(oban: Oban) -> bool:
+    """Whether the node does not claim from its queue any more."""
+    queue = oban.check_queue("default")
+    return queue is not None and queue.paused
+
+
 async def after(oban: Oban, how: str, state: str, *codes: str, **options: Any) -> Cause:
     """Of a job that ran and did so."""
     job = await oban.enqueue(Ending.new({"how": how}, **options))
@@ -118,6 +124,7 @@ async def test_no_node_runs_the_queue(running: Running) -> None:
 async def test_a_queue_is_paused_and_stopped_by_commands(running: Running) -> None:
     async with running(refresher=QUICK, node="web-1") as oban:
         await oban.pause_queue("default", until=timedelta(hours=1))
+        await eventually(lambda: is_paused(oban))  # what is claimed before it hears of it runs on
         job = await oban.enqueue(Gated.new())
         paused = await cause(oban, job, "queue_paused")
         await oban.stop_queue("default")

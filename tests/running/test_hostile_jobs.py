@@ -105,6 +105,14 @@ async def test_a_job_in_a_child_may_have_processes_of_its_own(running: Running) 
     assert job.recorded() == [1, 2]
 
 
+async def test_a_process_that_a_job_forks_can_be_told_to_end_from_its_first_moment(
+    running: Running,
+) -> None:
+    async with running(**ONE) as oban:
+        job = await run(oban, "fork and terminate")
+    assert job.recorded() == signal.SIGTERM
+
+
 async def test_a_program_that_a_job_started_ends_with_it(running: Running, tmp_path: Path) -> None:
     file = tmp_path / "program"
     args = {"do": "start a program", "file": str(file)}

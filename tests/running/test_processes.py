@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,57 @@ async def test_an_idle_child_that_dies_is_replaced(running: Running) -> None:
         await gone(first.recorded())
         (second,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
     assert (second.state, second.errors) == ("completed", [])
+    assert second.recorded() != first.recorded()
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known worker", "another worker"])
+async def test_a_job_whose_idle_child_dies_before_it_begins_runs_on_another(
+    running: Running, events: list[Any], is_known: bool
+) -> None:
+    async with running(queues={"children": 1}) as oban:
+        (first,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
+        pid = first.recorded()
+        os.kill(pid, signal.SIGSTOP)  # it lives, and takes nothing
+        job = await oban.enqueue(Child.new({"do": "pid"}) if is_known else Awaiting.new())
+
+        async def is_asked() -> bool:
+            return any(
+                each.ended is not None and not each.ended.done()
+                for each in borrowed
+                if each.context.pid == pid
+            )
+
+        borrowed = list(oban.executor.places.children.idle)
+        await eventually(is_asked)
+        os.kill(pid, signal.SIGKILL)
+        (second,) = await ended(oban, job)
+    assert (second.state, second.attempt, second.errors) == ("completed", 1, [])
+    assert second.recorded() not in (pid, [pid, second.id])
+    assert named(events, "oban.job.exception") == []
+
+
+async def test_a_job_that_is_given_to_a_pool_as_it_breaks_runs_on_another(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool forgets it: nothing tells of its end."""
+    async with running(queues={"children": 1}) as oban:
+        (first,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
+        (child,) = oban.executor.places.children.idle
+        pool = child.pool
+        assert pool is not None
+        check: Callable[[], None] = pool._check_pool_status
+
+        def check_and_break() -> None:
+            check()
+            os.kill(first.recorded(), signal.SIGKILL)
+            ends = time.monotonic() + 10
+            while pool.active:
+                assert time.monotonic() < ends
+                time.sleep(0.01)
+
+        monkeypatch.setattr(pool, "_check_pool_status", check_and_break)
+        (second,) = await ended(oban, await oban.enqueue(Child.new({"do": "pid"})))
+    assert (second.state, second.attempt, second.errors) == ("completed", 1, [])
     assert second.recorded() != first.recorded()
 
 

@@ -91,3 +91,20 @@ def test_importing_the_package_imports_nothing_optional() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
     )
     assert said.stdout == "[]\n"
+
+
+def test_a_child_process_of_a_node_imports_neither_the_driver_nor_the_commands() -> None:
+    program = (
+        "import sys, oban.__main__, oban.running.child; "
+        "print([each for each in ('psycopg', 'typer', 'rich') if each in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert said.stdout == "[]\n"
+
+
+def test_what_is_imported_late_is_listed_like_the_rest() -> None:
+    assert set(oban.__all__) <= set(dir(oban))
+    with pytest.raises(AttributeError, match="no attribute 'Obn'"):
+        oban.Obn

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
 import typer
-from rich.progress import Progress
 
 from oban.cli.confirm import confirm
 from oban.cli.database import client, reachable
@@ -197,6 +196,8 @@ async def apply(loaded: Configuration, change: Change, ids: Sequence[int]) -> Re
     result = Result(len(ordered))
     if not ordered:
         return result
+    from rich.progress import Progress  # takes longer than the other commands of `oban jobs` have
+
     console = messages()
     few = len(ordered) <= BATCH
     with Progress(

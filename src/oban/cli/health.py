@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from oban.cli.failures import Failed, WrongUsage
@@ -36,6 +35,7 @@ class Health:
 
 def serve_health(text: str, look: Callable[[], Vitals]) -> int:
     """Answer from threads of its own until the process ends; return the port."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # costs where it serves
 
     class Handler(BaseHTTPRequestHandler):
         server_version = "oban"

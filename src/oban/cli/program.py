@@ -1,51 +1,74 @@
 """The commands put together, and the edge at which their errors become exit codes."""
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from oban.cli.cron import cron
-from oban.cli.explain import explain
 from oban.cli.failures import report
-from oban.cli.jobs import jobs
-from oban.cli.limits import limits
-from oban.cli.queues import queues
-from oban.cli.start import start
-from oban.cli.status import status
-from oban.cli.tables import install, migrate, uninstall
-from oban.cli.top import top
-from oban.cli.version import version
-from oban.cli.web import web
 from oban.running.process import version as oban_version
+
+RUN: Final = "Run"
+DATABASE: Final = "Tables"
+LOOK_AFTER: Final = "Jobs and queues"
+
+#: Each command or group of them, in the order of the help: the module it lies in, and its panel.
+COMMANDS: Final = {
+    "start": ("start", RUN),
+    "web": ("web", RUN),
+    "version": ("version", RUN),
+    "install": ("tables", DATABASE),
+    "migrate": ("tables", DATABASE),
+    "uninstall": ("tables", DATABASE),
+    "status": ("status", LOOK_AFTER),
+    "top": ("top", LOOK_AFTER),
+    "explain": ("explain", LOOK_AFTER),
+    "jobs": ("jobs", LOOK_AFTER),
+    "queues": ("queues", LOOK_AFTER),
+    "limits": ("limits", LOOK_AFTER),
+    "cron": ("cron", LOOK_AFTER),
+}
+
+
+class Commands(Mapping[str, Any]):
+    """Makes a command when it is asked for: all together take longer than most of them run."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, panel = COMMANDS[name]
+        found = getattr(import_module(f"oban.cli.{module}"), name)
+        alone = typer.Typer(callback=oban)  # a group, in which Typer makes what it is given
+        if isinstance(found, typer.Typer):
+            alone.add_typer(found, rich_help_panel=panel)
+        else:
+            alone.command(rich_help_panel=panel)(found)
+        return get_group(alone).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class Group(TyperGroup):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = Commands()  # type: ignore[assignment]  # which nobody adds to
+
 
 app = typer.Typer(
     name="oban",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog="Options may also stand in oban.toml, in pyproject.toml under \\[tool.oban], or in the "
     "environment as OBAN_…; later wins.",
 )
-
-RUN = "Run"
-DATABASE = "Tables"
-LOOK_AFTER = "Jobs and queues"
-
-app.command(rich_help_panel=RUN)(start)
-app.command(rich_help_panel=RUN)(web)
-app.command(rich_help_panel=RUN)(version)
-app.command(rich_help_panel=DATABASE)(install)
-app.command(rich_help_panel=DATABASE)(migrate)
-app.command(rich_help_panel=DATABASE)(uninstall)
-app.command(rich_help_panel=LOOK_AFTER)(status)
-app.command(rich_help_panel=LOOK_AFTER)(top)
-app.command(rich_help_panel=LOOK_AFTER)(explain)
-app.add_typer(jobs, rich_help_panel=LOOK_AFTER)
-app.add_typer(queues, rich_help_panel=LOOK_AFTER)
-app.add_typer(limits, rich_help_panel=LOOK_AFTER)
-app.add_typer(cron, rich_help_panel=LOOK_AFTER)
 
 
 def show_version(wanted: bool) -> None:
@@ -72,10 +95,6 @@ def oban(
     oban explain 42                   see why a job does not run
     oban web                          see and do all that in a browser
     """
-
-
-def main() -> int:
-    return run(sys.argv[1:])
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oban import telemetry
 from oban.current import CURRENT
@@ -28,6 +28,9 @@ from oban.running.crossing import read_job, write_error, write_outcome
 from oban.running.frames import workers_part
 from oban.running.resources import Sent, open_in_child
 from oban.worker import Definition, worker_named
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Semaphore
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Setup:
 
 
 class Child:
+    #: Where it tells its node that it begins with what it was asked.
+    begun: "Semaphore"
+
     def __init__(self) -> None:
         self.stack = ExitStack()
         self.resources: Mapping[str, Any] = {}
@@ -89,8 +95,9 @@ async def result_of(work: Awaitable[Any]) -> Any:
     return await work
 
 
-def open_child(setup: Setup) -> None:
+def open_child(setup: Setup, begun: "Semaphore") -> None:
     """Begin: from here on the process ends with its node, however that ends, and only with it."""
+    CHILD.begun = begun
     stand_apart()
     end_with_node()
     CHILD.open(setup)
@@ -102,18 +109,38 @@ def stand_apart() -> None:
     for number in NODES_SIGNALS:
         # Not ignored: that would hold for the programs, too, that a job starts.
         signal.signal(number, leave_to_node)
-    os.register_at_fork(after_in_child=take_signals_again)
+    forking = Forking()
+    os.register_at_fork(
+        before=forking.hold_signals,
+        after_in_parent=forking.let_signals_through,
+        after_in_child=forking.take_signals_again,
+    )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NODES_SIGNALS)
 
 
 def leave_to_node(_number: int, _frame: FrameType | None) -> None: ...
 
 
-def take_signals_again() -> None:
-    """A process that a job forks, one of a pool say, ends by them as any other."""
-    for number in NODES_SIGNALS:
-        if signal.getsignal(number) is leave_to_node:
-            signal.signal(number, signal.SIG_DFL)
+class Forking(threading.local):
+    """A process that a job forks, one of a pool say, ends by the node's signals as any other.
+
+    They are held back while it begins: one that came before it takes them again would be lost, and
+    whoever sent it would wait for an end that never comes.
+    """
+
+    mask: Iterable[int] = ()
+
+    def hold_signals(self) -> None:
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, NODES_SIGNALS)
+
+    def let_signals_through(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def take_signals_again(self) -> None:
+        for number in NODES_SIGNALS:
+            if signal.getsignal(number) is leave_to_node:
+                signal.signal(number, signal.SIG_DFL)
+        self.let_signals_through()
 
 
 def end_with_node() -> None:
@@ -136,6 +163,12 @@ def end_with_node() -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait, name="oban node", daemon=True).start()
+
+
+def begin(function: Callable[..., Any], *args: Any) -> Any:
+    """Do it, having said so: what a child dies of before that is not what it was asked."""
+    CHILD.begun.release()
+    return function(*args)
 
 
 def trouble_at_start() -> str | None:

@@ -17,6 +17,8 @@ from oban.errors import NotStarted, ProcessDied, RaisedInProcess
 from oban.running.threads import Threads
 
 if TYPE_CHECKING:
+    from multiprocessing.synchronize import Semaphore
+
     from pebble import ProcessPool
 
     from oban.running.child import Setup
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 #: Seconds that a child may take to start, and to close what it has opened.
 STARTING: Final = 60.0
 CLOSING: Final = 3.0
+#: Seconds after which a pool is looked at that may have broken while it was given something.
+LOOKING: Final = 1.0
 #: Signals that a terminal or an init system sends to all: when a job ends is the node's to say.
 NODES_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 NEEDS_PEBBLE: Final = (
@@ -85,6 +89,7 @@ class Children:
 
     def put_back(self, child: "ChildProcess") -> None:
         if child.is_alive:
+            child.is_used = True
             self.idle.append(child)
         else:
             self.end(child)
@@ -116,6 +121,12 @@ class ChildProcess:
         self.pool: ProcessPool | None = None
         self.context = OneProcess()
         self.dead = False
+        #: Released there before anything that was asked is done, and acquired here after it.
+        self.begun: Semaphore | None = None
+        #: Whether it has been idle, and may have died without anybody knowing.
+        self.is_used = False
+        #: Whether it did, so that what it was asked last has not begun.
+        self.died_idle = False
         #: The workers it has looked for.
         self.sought: set[str] = set()
         #: Held while it is started, and while it is cleaned up after it.
@@ -162,8 +173,12 @@ class ChildProcess:
         with self.guard:
             if self.dead:
                 raise ProcessDied("the child process was given up before it had started")
+            self.begun = self.context.Semaphore(0)
             self.pool = ProcessPool(
-                max_workers=1, initializer=open_child, initargs=(setup,), context=self.context
+                max_workers=1,
+                initializer=open_child,
+                initargs=(setup, self.begun),
+                context=self.context,
             )
             atexit.register(self.kill)  # the pool would ask it to end, and wait
             assert self.pool.active  # which starts it
@@ -191,7 +206,12 @@ class ChildProcess:
         return outcome
 
     async def call(self, function: Callable[..., Any], *args: str | None) -> Any:
-        """What the function returns there. Cancelled, it goes on until the child is killed."""
+        """What the function returns there. Cancelled, it goes on until the child is killed.
+
+        Raises ProcessDied; whether the function had begun is in `died_idle`.
+        """
+        from oban.running.child import begin
+
         assert self.pool is not None
         loop = asyncio.get_running_loop()
         ended = self.ended = loop.create_future()
@@ -201,18 +221,32 @@ class ChildProcess:
                 loop.call_soon_threadsafe(resolve, ended)
 
         try:
-            answer = self.pool.schedule(function, args)
+            answer = self.pool.schedule(begin, (function, *args))
         except RuntimeError:
+            self.died_idle = self.is_used and not self.dead
             raise self.died("it had ended before") from None
         answer.add_done_callback(tell)
-        await ended
-        if not answer.done():
+        await self.until_over(ended)
+        gone = not self.context.lives  # first: what has ended begins nothing any more
+        begun = self.has_begun()
+        error = answer.exception() if answer.done() else None
+        if answer.done() and error is None:
+            return answer.result()
+        if self.dead and error is None:
             raise self.died("it was killed by SIGKILL")
-        error = answer.exception()
-        if error is not None:
-            code = getattr(error, "exitcode", None)
-            raise self.died(how_it_ended(self.context.exit_code if code is None else code))
-        return answer.result()
+        self.died_idle = self.is_used and gone and not begun and not self.dead
+        code = getattr(error, "exitcode", None)
+        raise self.died(how_it_ended(self.context.exit_code if code is None else code))
+
+    async def until_over(self, ended: "asyncio.Future[None]") -> None:
+        """Wait for it, or for the pool to break, which may forget what it was given just then."""
+        assert self.pool is not None
+        while not ended.done() and self.pool.active:
+            await asyncio.wait([ended], timeout=LOOKING)
+
+    def has_begun(self) -> bool:
+        """Whether the child has begun with what it was asked last. Asked once for each."""
+        return self.begun is not None and self.begun.acquire(block=False)
 
     def died(self, how: str) -> ProcessDied:
         self.kill()  # what it has started goes with it

@@ -1,6 +1,5 @@
 """The counter: counts the jobs that have ended, for the metrics that are kept."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -79,7 +78,8 @@ class Counter(Loop):
         self.reach = 0.0
         #: Whether the transaction that holds counting up was told of.
         self.is_told = False
-        self.tended_at = -math.inf
+        #: Who starts has nothing old: what there is was looked after by those before.
+        self.tended_at = time.monotonic()
         #: Whether anything was counted since.
         self.has_grown = False
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from oban import telemetry
+from oban.errors import ProcessDied
 from oban.lookup import WorkerFinder
 from oban.running.children import CLOSING, Children
 from oban.running.crossing import Crossing, module_of, read_outcome, write_job
@@ -129,14 +130,18 @@ class Places:
         carried: dict[str, Any] = {}
         telemetry.execute("oban.child.send", {"job": run.job, "carried": carried})
         text = write_job(Crossing(run.given, module, carried))
-        async with self.children.borrow(partial(self.setup, finder)) as child:
-            run.kill = child.kill
-            try:
-                await child.find(run.job.worker, module)
-                with limit:
-                    return read_outcome(await child.run(text))
-            finally:
-                run.kill = None
+        while True:
+            async with self.children.borrow(partial(self.setup, finder)) as child:
+                run.kill = child.kill
+                try:
+                    await child.find(run.job.worker, module)
+                    with limit:
+                        return read_outcome(await child.run(text))
+                except ProcessDied:
+                    if not child.died_idle:
+                        raise  # one that died before it began is no fault of the job's: on another
+                finally:
+                    run.kill = None
 
     def setup(self, finder: WorkerFinder) -> "Setup":
         """With what a child finds workers as this process does, and opens resources of its own."""
