@@ -1,8 +1,8 @@
-import subprocess
 import sys
 
 import pytest
 from tests.cli.application import Application, rows
+from tests.cli.conftest import Command
 from tests.faults.processes import Process
 
 pytestmark = pytest.mark.slow
@@ -53,17 +53,11 @@ async def test_its_node_ends_with_it_however_it_ends(
         await process.line("stopped after")
 
 
-def test_a_missing_package_says_how_to_get_it(application: Application) -> None:
-    script = (
-        "import sys; sys.modules['watchfiles'] = None; from oban import cli; sys.exit(cli.main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "start", "--reload", "--dsn", "dbname=x", "--queues", "a"],
-        cwd=application.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "pip install 'oban[reload]'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_missing_package_says_how_to_get_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    ran = command("start", "--reload", "--dsn", "dbname=x", "--queues", "a")
+    assert ran.code == 1
+    assert "pip install 'oban[reload]'" in ran.err
+    assert "Traceback" not in ran.err
