@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.roads import ROAD
 from tests.running.support import Running, eventually, reached
 
 from oban import Cancel, Discard, Job, Oban, RateLimited, Record, Snooze, Worker, worker
@@ -74,6 +75,8 @@ async def explained(oban: Oban, job: Job | int, *codes: str) -> Explanation:
         found = await oban.explain(job)
         assert found is not None
         last[:] = [each.code for each in found.causes]
+        if ROAD and "polling" not in codes and last[-1:] == ["polling"]:
+            last.pop()  # so it is said of every job that waits on a road without notifications
         return found if last == list(codes) else None
 
     try:
