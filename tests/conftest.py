@@ -152,7 +152,8 @@ def emptying() -> Iterator[Callable[[str], None]]:
 
     def connection(dsn: str) -> psycopg.Connection:
         if dsn not in kept:
-            kept[dsn] = psycopg.connect(dsn, autocommit=True)
+            # A pooler may give each statement another session.
+            kept[dsn] = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
         return kept[dsn]
 
     yield run
