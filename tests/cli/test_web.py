@@ -1,5 +1,7 @@
 """`oban web` and `oban start --web-port`: the dashboard from a process of its own, and a node's."""
 
+import asyncio
+import signal
 import socket
 from pathlib import Path
 
@@ -36,6 +38,19 @@ async def test_it_serves_pages_with_the_crontab_until_it_is_told_to_stop(
             assert "At 00:00" in page
         process.terminate()
         assert await process.exited() == 0
+
+
+async def test_ctrl_c_ends_it_while_the_server_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        dsn = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x?connect_timeout=60"
+        async with web(tmp_path, "--dsn", dsn, "--port", "0") as process:
+            async with asyncio.timeout(20):
+                connection, _ = await asyncio.get_running_loop().sock_accept(silent)
+            with connection:
+                process.send(signal.SIGINT)
+                assert await process.exited(timeout=10) == 130
+        assert "Traceback" not in process.output
 
 
 async def test_users_of_the_environment_are_asked_for(oban_dsn: str, tmp_path: Path) -> None:

@@ -83,9 +83,10 @@ def web(
         from oban.web import app
 
         asked = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, asked.set)
         async with client(loaded) as oban:
+            # Not before: until it is connected, to end it is to end the wait for that.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, asked.set)
             # The crontab of the configuration is this dashboard's as well.
             oban.options = replace(oban.options, scheduler=loaded.options.scheduler)
             dashboard = app(oban, auth=auth, read_only=read_only, redact=keys)
